@@ -1,0 +1,77 @@
+//! What a store is made with: sizes, directories and bounds, each with the reason for its default.
+
+use std::path::PathBuf;
+
+/// Everything a [`crate::Store`] needs to know. `..StoreConfig::default()` fills what a caller does not care about.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Bytes of blocks kept in RAM; 0 turns the RAM tier off. Default 256 MiB.
+    pub memory: u64,
+    /// Cache directories, one for each device; none means RAM only.
+    pub dirs: Vec<DirConfig>,
+    /// Which way of doing file I/O to use.
+    pub io: IoChoice,
+    /// Reads in flight at once for each directory, 1..=1024. Default 128: NVMe devices gain nothing beyond.
+    pub read_depth: u32,
+    /// Bytes of buffers that reads in flight may hold, all directories together. Default 256 MiB: 64 blocks of 4 MiB.
+    pub read_memory: u64,
+    /// Bytes of blocks that wait to be written, for each directory; more inserts wait their turn. Default 64 MiB.
+    pub write_queue: u64,
+    /// Bytes of page checksums of large blocks kept at hand, so that a small read of a large block is one I/O. Default
+    /// 64 MiB: 1 KiB for each 4 MiB block, that is 65 thousand blocks or 256 GiB.
+    pub table_memory: u64,
+    /// Bytes of idle I/O buffers kept for the next use. Default 64 MiB.
+    pub pool_memory: u64,
+    /// A block of at most this many bytes goes to RAM when it was read whole from NVMe once. Default 128 KiB.
+    pub promote_bytes: u32,
+    /// A larger block goes to RAM when it is read whole from NVMe for the n-th time; 0 is never. Default 2.
+    pub promote_hits: u8,
+    /// Bytes in a page, the unit a checksum covers: a power of two, 4 KiB..=1 MiB. Default 16 KiB (see `nvme::layout`).
+    pub page_bytes: u32,
+    /// Bytes in a segment, a multiple of 4 KiB, at least 64 KiB; `None` derives it from the directory's size. Used only when a
+    /// directory is made.
+    pub segment_bytes: Option<u64>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
+        StoreConfig {
+            memory: 256 << 20,
+            dirs: Vec::new(),
+            io: IoChoice::Auto,
+            read_depth: 128,
+            read_memory: 256 << 20,
+            write_queue: 64 << 20,
+            table_memory: 64 << 20,
+            pool_memory: 64 << 20,
+            promote_bytes: 128 << 10,
+            promote_hits: 2,
+            page_bytes: 16 << 10,
+            segment_bytes: None,
+        }
+    }
+}
+
+/// One cache directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirConfig {
+    /// An existing directory that the process may write; it is used by one process at a time.
+    pub path: PathBuf,
+    /// Bytes that Shoal's files in it may take, all of them together; at least [`MIN_DIR_BYTES`].
+    pub bytes: u64,
+}
+
+/// Least size of a cache directory: four segments that each hold at least a small block.
+pub const MIN_DIR_BYTES: u64 = 1 << 20;
+
+/// How file I/O is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoChoice {
+    /// io_uring where the kernel allows it, else plain reads and writes, with a warning.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// `pread` and `pwrite` on a few threads.
+    Plain,
+}
