@@ -1,1 +1,22 @@
-//! testkit
+//! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories,
+//! guarded child processes, and probes of what this machine can do.
+//!
+//! A dev-dependency of every crate and a dependency of none that ships. Its functions panic instead of returning errors where a
+//! test could only unwrap them. `tests/tidy.rs` holds the rules every file of the workspace is checked against.
+
+mod child;
+mod dir;
+mod mounts;
+mod probe;
+mod rng;
+mod snapshot;
+mod tree;
+mod wait;
+
+pub use child::ChildGuard;
+pub use dir::TestDir;
+pub use probe::{have_command, have_fuse, have_io_uring, have_root, skipped};
+pub use rng::{Rng, seeded_bytes};
+pub use snapshot::{Entry, EntryKind, Snapshot, snapshot};
+pub use tree::{Tree, TreeCounts};
+pub use wait::{PATIENCE, wait_until, wait_until_async};
