@@ -184,9 +184,9 @@ pub enum FormatError {
         /// The bound.
         max: usize,
     },
-    /// The cryptographic library failed at something that cannot fail.
-    #[error("cryptographic library failed: {what}")]
-    Crypto {
+    /// A library failed at something that does not depend on its input.
+    #[error("{what} failed")]
+    Library {
         /// What was being done.
         what: &'static str,
     },
@@ -203,7 +203,7 @@ impl FormatError {
             WriterFeature { .. } | PassphraseMissing { .. } | PassphraseWrong { .. } => ErrorKind::Denied,
             Name { .. } | BucketTemplate { .. } | SecretRemoved { .. } | Algorithm { .. } => ErrorKind::Invalid,
             PrivateKey { .. } | BlockTooLarge { .. } => ErrorKind::Invalid,
-            Crypto { .. } => ErrorKind::Internal,
+            Library { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -38,7 +38,7 @@ impl ClientRole {
     }
 }
 
-/// `major.minor.patch[-pre][+build]`, ordered as real clients order it: build ignored, pre-releases below their release.
+/// `major[.minor[.patch]][-pre][+build]`, ordered as real clients order it: build ignored, pre-releases below their release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     numbers: [u64; 3],
@@ -54,7 +54,7 @@ impl Version {
             let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             digits.then(|| part.parse().ok()).flatten()
         });
-        let numbers = [parts.next()??, parts.next()??, parts.next()??];
+        let numbers = [parts.next()??, parts.next().unwrap_or(Some(0))?, parts.next().unwrap_or(Some(0))?];
         parts.next().is_none().then(|| Version { numbers, pre: pre.to_owned() })
     }
 }
@@ -155,7 +155,9 @@ mod tests {
         let parsed: Vec<_> = order.iter().map(|text| Version::parse(text).unwrap()).collect();
         assert!(parsed.is_sorted_by(|a, b| a < b));
         assert_eq!(Version::parse("1.4.0+2026.abc-x"), Version::parse("1.4.0"));
-        for bad in ["", "1", "1.2", "1.2.x", "1.2.3.4", "v1.2.3", "1..2", "+1.2.3", "-1.2.3"] {
+        assert_eq!(Version::parse("1.3"), Version::parse("1.3.0"));
+        assert_eq!(Version::parse("1"), Version::parse("1.0.0"));
+        for bad in ["", "1.", "1.x", "1.2.x", "1.2.3 ", "1.2.3.4", "v1.2.3", "1..2", "+1.2.3", "-1.2.3"] {
             assert_eq!(Version::parse(bad), None, "{bad}");
         }
     }
