@@ -73,6 +73,12 @@ pub enum MetaError {
         /// The sentence to show.
         what: String,
     },
+    /// The database is open for reading.
+    #[error("{at} is open for reading only")]
+    ReadOnly {
+        /// The database, as messages name it.
+        at: String,
+    },
     /// Other writers kept the database busy, or changed what a transaction read. Worth another try.
     #[error("{at} stayed busy with other writers")]
     Contended {
@@ -105,6 +111,7 @@ impl MetaError {
             MetaError::NotDirectory { .. } | MetaError::Invalid { .. } => ErrorKind::Invalid,
             MetaError::NoSpace { .. } => ErrorKind::NoSpace,
             MetaError::Corrupt { .. } => ErrorKind::Corrupt,
+            MetaError::ReadOnly { .. } => ErrorKind::Denied,
             MetaError::Contended { .. } => ErrorKind::Unavailable,
             MetaError::Database { kind, .. } => *kind,
             MetaError::Format(error) => error.kind(),

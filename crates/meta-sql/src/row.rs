@@ -1,0 +1,148 @@
+//! Rows to records and back. Every number is checked: a column may hold anything.
+
+use bytes::Bytes;
+use shoal_format::{AclEntry, AclRule, Attr, Dentry, FileType, Ino, SliceRecord, Time};
+use shoal_meta::{DirEntry, MetaError};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Row};
+
+use crate::failure::{damaged, failed};
+use crate::schema::NODE_COLUMNS;
+use crate::statements::Binding;
+
+/// Reads the columns of one row.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'r> {
+    pub(crate) row: &'r SqliteRow,
+    /// The database, as messages name it.
+    pub(crate) at: &'r str,
+}
+
+impl Columns<'_> {
+    /// A signed number.
+    pub(crate) fn int(&self, index: usize) -> Result<i64, MetaError> {
+        self.row.try_get(index).map_err(|error| failed(self.at, error))
+    }
+
+    /// A number that fits `T`.
+    pub(crate) fn number<T: TryFrom<i64>>(&self, index: usize, column: &str) -> Result<T, MetaError> {
+        let value = self.int(index)?;
+        T::try_from(value).map_err(|_| damaged(self.at, &format!("column {column} holds {value}")))
+    }
+
+    /// Bytes; empty for NULL.
+    pub(crate) fn bytes(&self, index: usize) -> Result<Bytes, MetaError> {
+        let bytes: Option<Vec<u8>> = self.row.try_get(index).map_err(|error| failed(self.at, error))?;
+        Ok(Bytes::from(bytes.unwrap_or_default()))
+    }
+
+    /// Text.
+    pub(crate) fn text(&self, index: usize) -> Result<String, MetaError> {
+        self.row.try_get(index).map_err(|error| failed(self.at, error))
+    }
+
+    fn kind(&self, index: usize) -> Result<FileType, MetaError> {
+        let value = self.int(index)?;
+        let kind = u8::try_from(value).ok().and_then(FileType::from_u8);
+        kind.ok_or_else(|| damaged(self.at, &format!("column type holds {value}")))
+    }
+
+    pub(crate) fn ino(&self, index: usize) -> Result<Ino, MetaError> {
+        self.number(index, "inode").map(Ino)
+    }
+
+    fn time(&self, index: usize) -> Result<Time, MetaError> {
+        let rest = self.number(index + 1, NODE_COLUMNS[7])?;
+        Ok(Time::from_micros(self.int(index)?, rest))
+    }
+
+    /// Attributes in the columns from `first`, in the order of [`NODE_COLUMNS`]; `None` where a join found no row.
+    pub(crate) fn attr(&self, first: usize) -> Result<Option<(Ino, Attr)>, MetaError> {
+        let ino: Option<i64> = self.row.try_get(first).map_err(|error| failed(self.at, error))?;
+        if ino.is_none() {
+            return Ok(None);
+        }
+        let attr = Attr {
+            kind: self.kind(first + 1)?,
+            flags: self.number(first + 2, "flags")?,
+            mode: self.number::<u16>(first + 3, "mode")? & 0xFFF,
+            uid: self.number(first + 4, "uid")?,
+            gid: self.number(first + 5, "gid")?,
+            atime: self.time(first + 6)?,
+            mtime: self.time(first + 8)?,
+            ctime: self.time(first + 10)?,
+            nlink: self.number(first + 12, "nlink")?,
+            length: self.number(first + 13, "length")?,
+            rdev: self.number(first + 14, "rdev")?,
+            parent: Ino(self.number(first + 15, "parent")?),
+            access_acl: self.number(first + 16, "access_acl_id")?,
+            default_acl: self.number(first + 17, "default_acl_id")?,
+            tier: self.number(first + 18, "tier_id")?,
+        };
+        Ok(Some((self.ino(first)?, attr)))
+    }
+
+    /// A dentry in columns 1 and 2.
+    pub(crate) fn dentry(&self) -> Result<Dentry, MetaError> {
+        Ok(Dentry { ino: self.ino(1)?, kind: self.kind(2)? })
+    }
+
+    /// A row of the listing: name, dentry, attributes.
+    pub(crate) fn listed(&self) -> Result<DirEntry, MetaError> {
+        let dentry = self.dentry()?;
+        let attr = self.attr(3)?.map(|(_, attr)| attr);
+        Ok(DirEntry { name: self.bytes(0)?, ino: dentry.ino, kind: dentry.kind, attr })
+    }
+
+    /// A chunk's list.
+    pub(crate) fn slices(&self, index: usize) -> Result<Vec<SliceRecord>, MetaError> {
+        Ok(SliceRecord::decode_list(&self.bytes(index)?)?)
+    }
+
+    /// An ACL rule.
+    pub(crate) fn acl(&self) -> Result<AclRule, MetaError> {
+        const UNSET: i64 = 0xFFFF;
+        let perm = |index: usize| -> Result<Option<u16>, MetaError> {
+            let value: Option<i64> = self.row.try_get(index).map_err(|error| failed(self.at, error))?;
+            let bad = |value| damaged(self.at, &format!("an ACL permission is {value}"));
+            let set = value.filter(|value| *value != UNSET);
+            set.map(|value| u16::try_from(value).map_err(|_| bad(value))).transpose()
+        };
+        Ok(AclRule {
+            owner: perm(0)?,
+            group: perm(1)?,
+            mask: perm(2)?,
+            other: perm(3)?,
+            named_users: AclEntry::decode_list(&self.bytes(4)?)?,
+            named_groups: AclEntry::decode_list(&self.bytes(5)?)?,
+        })
+    }
+}
+
+/// Binds attributes in the order of [`NODE_COLUMNS`].
+pub(crate) fn bind_attr(arguments: &mut SqliteArguments, ino: Ino, attr: &Attr) -> Binding {
+    let mut put = |value: i64| arguments.add(value);
+    put(stored(ino.0)?)?;
+    put(i64::from(attr.kind as u8))?;
+    put(i64::from(attr.flags))?;
+    put(i64::from(attr.mode))?;
+    put(i64::from(attr.uid))?;
+    put(i64::from(attr.gid))?;
+    for time in [attr.atime, attr.mtime, attr.ctime] {
+        let (micros, rest) = time.to_micros();
+        put(micros)?;
+        put(i64::from(rest))?;
+    }
+    put(i64::from(attr.nlink))?;
+    put(stored(attr.length)?)?;
+    put(i64::from(attr.rdev))?;
+    put(stored(attr.parent.0)?)?;
+    put(i64::from(attr.access_acl))?;
+    put(i64::from(attr.default_acl))?;
+    put(i64::from(attr.tier))
+}
+
+/// An unsigned number as the schema's bigint; numbers of the format fit 63 bits.
+pub(crate) fn stored(value: u64) -> Result<i64, sqlx::error::BoxDynError> {
+    i64::try_from(value).map_err(|_| format!("{value} does not fit a bigint column").into())
+}
