@@ -1,0 +1,433 @@
+//! One block (or a part of one) on its way: bytes arrive in order, and everyone who waits reads them as they come.
+//!
+//! A flight has one writer, the task that fetches, and any number of readers. Readers get the pieces as they arrived, without
+//! a copy, and a failure only after the bytes that came before it. A reader is woken when what it waits for is there, not by
+//! every piece. Knows no place bytes come from.
+
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use shoal_types::Tier;
+use tokio::sync::Notify;
+
+use crate::error::CacheError;
+use crate::metrics::TIERS;
+
+/// A span of fewer bytes always gets memory of its own: the buffers of network libraries are of this size and less.
+const OWN_BELOW: usize = 512 << 10;
+
+/// Bytes `0..len` of one span, arriving in order.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes that will come; unknown until the place that has them answered.
+    len: Option<u32>,
+    /// What arrived, in order and without gaps; empty once `whole` is there.
+    pieces: Vec<Piece>,
+    arrived: u32,
+    whole: Option<Bytes>,
+    /// Which tier gave which bytes: runs by their end.
+    runs: Vec<Run>,
+    failed: Option<CacheError>,
+    /// Readers sleep until so many bytes have arrived; the least of what they need, `None` if nobody waits for bytes.
+    wake_at: Option<u32>,
+    /// Set once the bytes are kept elsewhere, or could not be.
+    kept: Option<Result<(), CacheError>>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    start: u32,
+    bytes: Bytes,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    end: u32,
+    tier: Tier,
+}
+
+/// Bytes a reader got, and how many of them each tier gave.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) bytes: Bytes,
+    pub(crate) by_tier: [u32; TIERS],
+}
+
+impl Flight {
+    /// The span has `len` bytes.
+    pub(crate) fn announce(&self, len: u32) {
+        self.tell(|state| state.len = Some(len));
+    }
+
+    /// The next `bytes` have come from `tier`. The writer never pushes past the announced length.
+    pub(crate) fn push(&self, bytes: Bytes, tier: Tier) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let start = state.arrived;
+        state.arrived += bytes.len() as u32;
+        state.pieces.push(Piece { start, bytes });
+        let end = state.arrived;
+        state.run(end, tier);
+        if state.wake_at.is_some_and(|needed| needed <= end) {
+            state.wake_at = None;
+            drop(state);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// The bytes that came were wrong: they will come again. Readers of ranges that got theirs keep them. Not for a flight that is
+    /// read piece by piece.
+    pub(crate) fn rewind(&self) {
+        self.tell(|state| {
+            state.arrived = 0;
+            state.pieces = Vec::new();
+            state.runs = Vec::new();
+        });
+    }
+
+    /// Everything has come: joins the pieces and gives the whole span, in one copy unless it came as one large piece.
+    pub(crate) fn assemble(&self) -> Bytes {
+        let pieces: Vec<Bytes> = self.state.lock().pieces.iter().map(|piece| piece.bytes.clone()).collect();
+        let whole = match pieces.as_slice() {
+            // A small piece may be a part of a buffer many times its size, which it would keep alive.
+            [only] if only.len() < OWN_BELOW => Bytes::copy_from_slice(only),
+            pieces => join(pieces),
+        };
+        self.complete(whole.clone());
+        whole
+    }
+
+    /// Everything has come at once, from `tier`: the writer of a flight whose pieces nobody may see.
+    pub(crate) fn land(&self, whole: Bytes, tier: Tier) {
+        self.tell(|state| {
+            state.len = Some(whole.len() as u32);
+            state.run(whole.len() as u32, tier);
+        });
+        self.complete(whole);
+    }
+
+    fn complete(&self, whole: Bytes) {
+        self.tell(|state| {
+            state.arrived = whole.len() as u32;
+            state.pieces = Vec::new();
+            state.whole = Some(whole);
+        });
+    }
+
+    /// No more bytes will come. Without effect on a flight that has everything.
+    pub(crate) fn fail(&self, error: CacheError) {
+        self.tell(|state| {
+            if state.whole.is_none() {
+                state.failed.get_or_insert(error);
+            }
+        });
+    }
+
+    /// The bytes are kept elsewhere now, or could not be.
+    pub(crate) fn keep(&self, result: Result<(), CacheError>) {
+        self.tell(|state| state.kept = Some(result));
+    }
+
+    /// Bytes in the span, once known. Cancel-safe, like every wait here.
+    pub(crate) async fn len(&self) -> Result<u32, CacheError> {
+        self.when(|state| match (state.len, &state.failed) {
+            (Some(len), _) => Look::Ready(Ok(len)),
+            (None, Some(error)) => Look::Ready(Err(error.clone())),
+            (None, None) => Look::Told,
+        })
+        .await
+    }
+
+    /// Some bytes from `at`, at most up to `end`, and where they came from; `at < end <= len`.
+    pub(crate) async fn piece(&self, at: u32, end: u32) -> Result<(Bytes, Tier), CacheError> {
+        self.when(|state| {
+            if at < state.arrived {
+                return Look::Ready(Ok(state.piece(at, end)));
+            }
+            state.failed.as_ref().map_or(Look::Arrived(at + 1), |error| Look::Ready(Err(error.clone())))
+        })
+        .await
+    }
+
+    /// Bytes `start..end` together, as soon as the last of them has come; `start <= end <= len`.
+    ///
+    /// A slice of the whole span where that is at hand or about to be, a copy where bytes are still on their way.
+    pub(crate) async fn range(&self, start: u32, end: u32) -> Result<Delivered, CacheError> {
+        self.when(|state| {
+            let delivered = |bytes| Look::Ready(Ok(Delivered { bytes, by_tier: state.by_tier(start, end) }));
+            if let Some(whole) = &state.whole {
+                return delivered(whole.slice(start as usize..end as usize));
+            }
+            // At the last byte the whole span is a moment away: better a slice of that than a copy.
+            let last = state.len == Some(end);
+            if state.arrived >= end && !last {
+                return delivered(state.gather(start, end));
+            }
+            match &state.failed {
+                Some(error) => Look::Ready(Err(error.clone())),
+                None if last => Look::Told,
+                None => Look::Arrived(end),
+            }
+        })
+        .await
+    }
+
+    /// How keeping the bytes went; the flight's error if they never came.
+    pub(crate) async fn kept(&self) -> Result<(), CacheError> {
+        self.when(|state| match (&state.kept, &state.failed) {
+            (Some(result), _) => Look::Ready(result.clone()),
+            (None, Some(error)) => Look::Ready(Err(error.clone())),
+            (None, None) => Look::Told,
+        })
+        .await
+    }
+
+    /// Changes the state in a way that every reader hears of.
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        state.wake_at = None;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    async fn when<T>(&self, mut look: impl FnMut(&State) -> Look<T>) -> T {
+        let mut changed = pin!(self.changed.notified());
+        loop {
+            {
+                let mut state = self.state.lock();
+                match look(&state) {
+                    Look::Ready(value) => return value,
+                    Look::Told => {}
+                    Look::Arrived(needed) => {
+                        state.wake_at = Some(state.wake_at.map_or(needed, |wake_at| wake_at.min(needed)));
+                    }
+                }
+                // Registered under the lock that a change takes, so none can fall between the look and the wait.
+                changed.as_mut().enable();
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
+    }
+}
+
+/// What a reader found.
+enum Look<T> {
+    /// What it waited for.
+    Ready(T),
+    /// Nothing: look again when something other than bytes changes.
+    Told,
+    /// Nothing: look again when so many bytes have arrived, or something else changes.
+    Arrived(u32),
+}
+
+impl State {
+    fn run(&mut self, end: u32, tier: Tier) {
+        match self.runs.last_mut() {
+            Some(last) if last.tier == tier => last.end = end,
+            _ => self.runs.push(Run { end, tier }),
+        }
+    }
+
+    /// The bytes at `at` up to `end` or to where their piece or their tier ends. `at < arrived`.
+    fn piece(&self, at: u32, end: u32) -> (Bytes, Tier) {
+        let run = self.runs[self.runs.partition_point(|run| run.end <= at)];
+        let end = end.min(run.end);
+        let (start, bytes) = match &self.whole {
+            Some(whole) => (0, whole),
+            None => {
+                let piece = &self.pieces[self.index_of(at)];
+                (piece.start, &piece.bytes)
+            }
+        };
+        let stop = (end - start).min(bytes.len() as u32);
+        (bytes.slice((at - start) as usize..stop as usize), run.tier)
+    }
+
+    /// Index of the piece that holds byte `at`. `at < arrived`.
+    fn index_of(&self, at: u32) -> usize {
+        self.pieces.partition_point(|piece| piece.start <= at) - 1
+    }
+
+    /// Bytes `start..end` in one buffer. All of them have arrived and `whole` is not there.
+    fn gather(&self, start: u32, end: u32) -> Bytes {
+        if start >= end {
+            return Bytes::new();
+        }
+        let (first, last) = (self.index_of(start), self.index_of(end - 1));
+        let cut = |piece: &Piece| {
+            let from = start.saturating_sub(piece.start) as usize;
+            let to = ((end - piece.start) as usize).min(piece.bytes.len());
+            piece.bytes.slice(from..to)
+        };
+        join(&self.pieces[first..=last].iter().map(cut).collect::<Vec<_>>())
+    }
+
+    fn by_tier(&self, start: u32, end: u32) -> [u32; TIERS] {
+        let mut by_tier = [0; TIERS];
+        let mut at = start;
+        for run in &self.runs {
+            let stop = run.end.min(end);
+            if stop > at {
+                by_tier[run.tier as usize] += stop - at;
+                at = stop;
+            }
+        }
+        by_tier
+    }
+}
+
+/// `pieces` in one buffer; without a copy if there is only one.
+pub(crate) fn join(pieces: &[Bytes]) -> Bytes {
+    match pieces {
+        [] => Bytes::new(),
+        [only] => only.clone(),
+        _ => {
+            let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+            joined.freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use shoal_types::{BlockKey, OriginId};
+
+    use super::*;
+
+    fn now<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    fn lost() -> CacheError {
+        CacheError::Abandoned { key: BlockKey::whole(OriginId([1; 16]), "a") }
+    }
+
+    #[test]
+    fn readers_get_bytes_as_they_come() {
+        let flight = Flight::default();
+        assert!(now(flight.len()).is_none());
+        flight.announce(10);
+        assert_eq!(now(flight.len()).unwrap().unwrap(), 10);
+        assert!(now(flight.piece(0, 10)).is_none());
+        flight.push(Bytes::from_static(b"0123"), Tier::Origin);
+        flight.push(Bytes::from_static(b"456"), Tier::Origin);
+        assert_eq!(now(flight.piece(1, 10)).unwrap().unwrap().0, "123");
+        assert_eq!(now(flight.piece(4, 6)).unwrap().unwrap().0, "45");
+        assert_eq!(now(flight.range(2, 6)).unwrap().unwrap().bytes, "2345");
+        assert!(now(flight.range(2, 8)).is_none());
+        assert!(now(flight.piece(7, 10)).is_none());
+        flight.push(Bytes::from_static(b"789"), Tier::Origin);
+        assert_eq!(flight.assemble(), "0123456789");
+        assert_eq!(now(flight.range(0, 10)).unwrap().unwrap().bytes, "0123456789");
+        assert_eq!(now(flight.piece(7, 9)).unwrap().unwrap().0, "78");
+    }
+
+    #[test]
+    fn a_failure_comes_after_the_bytes_before_it() {
+        let flight = Flight::default();
+        flight.announce(8);
+        flight.push(Bytes::from_static(b"0123"), Tier::Peer);
+        flight.fail(lost());
+        assert_eq!(now(flight.piece(0, 8)).unwrap().unwrap().0, "0123");
+        assert!(now(flight.piece(4, 8)).unwrap().is_err());
+        assert_eq!(now(flight.range(0, 4)).unwrap().unwrap().bytes, "0123");
+        assert!(now(flight.range(0, 5)).unwrap().is_err());
+        assert!(now(flight.kept()).unwrap().is_err());
+    }
+
+    #[test]
+    fn every_byte_is_counted_under_the_tier_that_gave_it() {
+        let flight = Flight::default();
+        flight.announce(9);
+        flight.push(Bytes::from_static(b"012"), Tier::Peer);
+        flight.push(Bytes::from_static(b"34"), Tier::Peer);
+        flight.push(Bytes::from_static(b"5678"), Tier::Origin);
+        flight.assemble();
+        let counted = |start, end| now(flight.range(start, end)).unwrap().unwrap().by_tier;
+        assert_eq!(counted(0, 9), [0, 0, 5, 4]);
+        assert_eq!(counted(4, 6), [0, 0, 1, 1]);
+        assert_eq!(counted(6, 6), [0, 0, 0, 0]);
+        // A piece never mixes tiers.
+        assert_eq!(now(flight.piece(3, 9)).unwrap().unwrap(), (Bytes::from_static(b"34"), Tier::Peer));
+        assert_eq!(now(flight.piece(5, 9)).unwrap().unwrap(), (Bytes::from_static(b"5678"), Tier::Origin));
+    }
+
+    #[test]
+    fn rewound_bytes_come_again() {
+        let flight = Flight::default();
+        flight.announce(4);
+        flight.push(Bytes::from_static(b"xx"), Tier::Peer);
+        flight.rewind();
+        assert!(now(flight.range(0, 1)).is_none());
+        flight.push(Bytes::from_static(b"0123"), Tier::Origin);
+        assert_eq!(flight.assemble(), "0123");
+        assert_eq!(now(flight.range(0, 4)).unwrap().unwrap().by_tier, [0, 0, 0, 4]);
+    }
+
+    #[test]
+    fn an_empty_span_is_whole_at_once() {
+        let flight = Flight::default();
+        flight.announce(0);
+        assert!(flight.assemble().is_empty());
+        assert!(now(flight.range(0, 0)).unwrap().unwrap().bytes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn many_waiters_get_their_own_bytes_and_the_whole() {
+        let flight = std::sync::Arc::new(Flight::default());
+        let waiters: Vec<_> = (0..40u32)
+            .map(|i| {
+                let flight = flight.clone();
+                shoal_runtime::task::spawn("waiter", async move {
+                    let (start, end) = (i % 20, 20 - i % 7);
+                    (start.min(end), end, flight.range(start.min(end), end).await)
+                })
+            })
+            .collect();
+        let data: Vec<u8> = (0..20).collect();
+        flight.announce(20);
+        for chunk in data.chunks(3) {
+            tokio::task::yield_now().await;
+            flight.push(Bytes::copy_from_slice(chunk), Tier::Origin);
+        }
+        tokio::task::yield_now().await;
+        flight.assemble();
+        for waiter in waiters {
+            let (start, end, got) = waiter.await.unwrap();
+            assert_eq!(got.unwrap().bytes, data[start as usize..end as usize]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_waiter_is_woken_by_the_byte_it_waits_for() {
+        let flight = std::sync::Arc::new(Flight::default());
+        let waiter = {
+            let flight = flight.clone();
+            shoal_runtime::task::spawn("waiter", async move { flight.range(0, 4).await })
+        };
+        flight.announce(5);
+        for byte in [b"0", b"1", b"2", b"3"] {
+            tokio::task::yield_now().await;
+            flight.push(Bytes::from_static(byte), Tier::Origin);
+        }
+        assert_eq!(waiter.await.unwrap().unwrap().bytes, "0123");
+    }
+}
