@@ -1,22 +1,105 @@
-//! This process's certificate.
+//! This process's own certificate and key, and the CA it trusts.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use shoal_runtime::clock;
+
+use crate::ca;
 use crate::error::NetError;
-use crate::identity::PeerIdentity;
+use crate::identity::{PeerIdentity, Role};
+use crate::{crypto, x509};
 
-/// Certificate, key and CA.
-#[derive(Debug, Clone)]
-pub struct Credentials(());
+/// Who this process is and whom it trusts. Cheap to clone; never prints its key.
+#[derive(Clone)]
+pub struct Credentials(Arc<Inner>);
+
+struct Inner {
+    identity: PeerIdentity,
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({})", self.0.identity)
+    }
+}
 
 impl Credentials {
-    /// Reads `ca.pem`, `cert.pem` and `key.pem` of `dir`.
-    pub fn load(_dir: &Path) -> Result<Credentials, NetError> {
-        unimplemented!()
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of `dir`, as `shoal cert issue` writes them.
+    ///
+    /// Errors: `NotFound` or `Denied` for a file that cannot be read; `Invalid` for a certificate that is expired, not signed
+    /// by that CA, without an identity, of another group than its CA, or not of that key. Every message says what to do.
+    pub fn load(dir: &Path) -> Result<Credentials, NetError> {
+        let [ca_path, cert_path, key_path] = ["ca.pem", "cert.pem", "key.pem"].map(|name| dir.join(name));
+        let bad = |path: &Path, problem: String| NetError::Credential { path: path.to_owned(), problem };
+        let anchors = ca::certificates(&ca_path)?;
+        let chain = ca::certificates(&cert_path)?;
+        let key = PrivateKeyDer::from_pem_slice(ca::read(&key_path)?.as_bytes())
+            .map_err(|_| bad(&key_path, "holds no private key".to_owned()))?;
+        warn_of_readable_key(&key_path);
+        let group = x509::ca_group(&anchors[0]).map_err(|problem| bad(&ca_path, problem))?;
+        let credentials =
+            Credentials::new(anchors, chain, key).map_err(|problem| bad(&cert_path, problem.to_string()))?;
+        let inner = &credentials.0;
+        CertifiedKey::from_der(inner.chain.clone(), inner.key.clone_key(), &crypto::provider())
+            .map_err(|_| bad(&key_path, "is not the key of cert.pem beside it".to_owned()))?;
+        if inner.identity.group != group {
+            let problem = format!("is of group `{}` but its CA is of group `{group}`", inner.identity.group);
+            return Err(bad(&cert_path, problem));
+        }
+        let now = UnixTime::since_unix_epoch(clock::unix_now());
+        let verified = match inner.identity.role {
+            Role::Node => crypto::verify_server(&inner.chain[0], &inner.chain[1..], &inner.roots, now),
+            Role::Client => crypto::verify_client(&inner.chain[0], &inner.chain[1..], &inner.roots, now),
+        };
+        verified.map_err(|error| bad(&cert_path, format!("cannot be used: {error}")))?;
+        Ok(credentials)
+    }
+
+    /// Credentials of parts that belong together; checks no date and no signature. The error is the end of a sentence.
+    pub(crate) fn new(
+        anchors: Vec<CertificateDer<'static>>,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Credentials, String> {
+        let leaf = chain.first().ok_or("holds no certificate")?;
+        let identity = x509::identity(leaf)?;
+        let mut roots = RootCertStore::empty();
+        for anchor in anchors {
+            roots.add(anchor).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
+        }
+        Ok(Credentials(Arc::new(Inner { identity, roots: Arc::new(roots), chain, key })))
     }
 
     /// Who this process is.
     pub fn identity(&self) -> &PeerIdentity {
-        unimplemented!()
+        &self.0.identity
+    }
+
+    pub(crate) fn roots(&self) -> &Arc<RootCertStore> {
+        &self.0.roots
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.chain.clone()
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        self.0.key.clone_key()
+    }
+}
+
+fn warn_of_readable_key(path: &Path) {
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        tracing::warn!(path = %path.display(), "private key is readable by other users: chmod 600 it");
     }
 }

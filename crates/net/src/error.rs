@@ -188,6 +188,12 @@ pub enum NetError {
         /// Bytes in the buffer.
         buffer: u64,
     },
+    /// The peer no longer wants the answer.
+    #[error("{peer} no longer wants the answer")]
+    Unwanted {
+        /// The peer.
+        peer: SocketAddr,
+    },
     /// The endpoint was closed.
     #[error("the endpoint is closed")]
     Closed,
@@ -216,7 +222,7 @@ impl NetError {
             NetError::Corrupt { .. } => ErrorKind::Corrupt,
             NetError::Wire { source, .. } => source.kind(),
             NetError::Buffer { .. } => ErrorKind::Invalid,
-            NetError::Closed => ErrorKind::Cancelled,
+            NetError::Closed | NetError::Unwanted { .. } => ErrorKind::Cancelled,
         }
     }
 }

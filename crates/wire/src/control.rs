@@ -196,4 +196,3 @@ fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, WireError> {
         .map_err(|_| WireError::Malformed { what: "a control message does not decode" })?;
     if rest.is_empty() { Ok(message) } else { Err(WireError::Malformed { what: "bytes after its end" }) }
 }
-

@@ -36,7 +36,8 @@ impl<'a> Reader<'a> {
     pub(crate) fn text(&mut self, what: &'static str, max: usize) -> Result<&'a str, WireError> {
         let len = usize::from(self.u16()?);
         WireError::bound(what, len, max)?;
-        let (text, rest) = self.0.split_at_checked(len).ok_or(WireError::Malformed { what: "a text ends too early" })?;
+        let (text, rest) =
+            self.0.split_at_checked(len).ok_or(WireError::Malformed { what: "a text ends too early" })?;
         self.0 = rest;
         std::str::from_utf8(text).map_err(|_| WireError::Malformed { what: "a text is not UTF-8" })
     }

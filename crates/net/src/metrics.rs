@@ -1,0 +1,190 @@
+//! What an operator sees of the network.
+
+use std::time::Duration;
+
+use shoal_runtime::metrics::{Counter, CounterVec, Gauge, Histogram, LATENCY_BUCKETS, Registry};
+use shoal_types::ErrorKind;
+
+/// What was asked of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A get, up to its head.
+    Get,
+    /// The body of a get.
+    Body,
+    /// A control request.
+    Call,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Get, Kind::Body, Kind::Call];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Get => "get",
+            Kind::Body => "body",
+            Kind::Call => "call",
+        }
+    }
+}
+
+/// Why a certificate, or what its holder did, was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    UnknownCa,
+    Expired,
+    NoCertificate,
+    WrongRole,
+    WrongGroup,
+    BadCertificate,
+    GossipFromClient,
+}
+
+impl Refusal {
+    const ALL: [Refusal; 7] = [
+        Refusal::UnknownCa,
+        Refusal::Expired,
+        Refusal::NoCertificate,
+        Refusal::WrongRole,
+        Refusal::WrongGroup,
+        Refusal::BadCertificate,
+        Refusal::GossipFromClient,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Refusal::UnknownCa => "unknown_ca",
+            Refusal::Expired => "expired",
+            Refusal::NoCertificate => "no_certificate",
+            Refusal::WrongRole => "wrong_role",
+            Refusal::WrongGroup => "wrong_group",
+            Refusal::BadCertificate => "bad_certificate",
+            Refusal::GossipFromClient => "gossip_from_client",
+        }
+    }
+}
+
+/// What became of a gossip message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gossip {
+    SentDatagram,
+    SentStream,
+    Dropped,
+    Received,
+}
+
+impl Gossip {
+    const ALL: [Gossip; 4] = [Gossip::SentDatagram, Gossip::SentStream, Gossip::Dropped, Gossip::Received];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Gossip::SentDatagram => "sent_datagram",
+            Gossip::SentStream => "sent_stream",
+            Gossip::Dropped => "dropped",
+            Gossip::Received => "received",
+        }
+    }
+}
+
+/// A row of counters: `ok`, then one for every [`ErrorKind`].
+#[derive(Debug)]
+struct Outcomes {
+    ok: Counter,
+    errors: [Counter; ErrorKind::ALL.len()],
+}
+
+impl Outcomes {
+    fn new(counters: &CounterVec, kind: &str) -> Outcomes {
+        let errors = ErrorKind::ALL.map(|error| counters.with(&[kind, error.as_str()]));
+        Outcomes { ok: counters.with(&[kind, "ok"]), errors }
+    }
+
+    fn count(&self, outcome: Option<ErrorKind>) {
+        match outcome {
+            None => self.ok.inc(),
+            Some(kind) => self.errors[kind as usize].inc(),
+        }
+    }
+}
+
+/// Handles to every metric, looked up once.
+#[derive(Debug)]
+pub(crate) struct NetMetrics {
+    asked: [Outcomes; Kind::ALL.len()],
+    served: [Outcomes; Kind::ALL.len()],
+    seconds: [Histogram; Kind::ALL.len()],
+    refused: [Counter; Refusal::ALL.len()],
+    gossip: [Counter; Gossip::ALL.len()],
+    /// Connections that are open, made by this process.
+    pub outbound: Gauge,
+    /// Connections that are open, made by peers.
+    pub inbound: Gauge,
+    /// Handshakes with peers that failed, for whatever reason.
+    pub handshake_failures: Counter,
+    /// Connection attempts turned away at a bound.
+    pub turned_away: Counter,
+    /// Body bytes sent.
+    pub sent_bytes: Counter,
+    /// Body bytes received.
+    pub received_bytes: Counter,
+    /// Packets that were lost.
+    pub lost_packets: Counter,
+}
+
+impl NetMetrics {
+    pub(crate) fn register(registry: &Registry) -> NetMetrics {
+        let labels = ["kind", "outcome"];
+        let asked = registry.counters("shoal_net_requests_total", "Requests to peers by outcome.", &labels);
+        let served = registry.counters("shoal_net_served_total", "Requests of peers by outcome.", &labels);
+        let seconds = registry.histograms(
+            "shoal_net_request_seconds",
+            "Time from a request to the head of its answer.",
+            &["kind"],
+            LATENCY_BUCKETS,
+        );
+        let refused =
+            registry.counters("shoal_net_refused_total", "Certificates and acts of peers refused.", &["reason"]);
+        let gossip = registry.counters("shoal_net_gossip_total", "Gossip messages.", &["outcome"]);
+        let connections = registry.gauges("shoal_net_connections", "Open connections.", &["direction"]);
+        NetMetrics {
+            asked: Kind::ALL.map(|kind| Outcomes::new(&asked, kind.as_str())),
+            served: Kind::ALL.map(|kind| Outcomes::new(&served, kind.as_str())),
+            seconds: Kind::ALL.map(|kind| seconds.with(&[kind.as_str()])),
+            refused: Refusal::ALL.map(|reason| refused.with(&[reason.as_str()])),
+            gossip: Gossip::ALL.map(|outcome| gossip.with(&[outcome.as_str()])),
+            outbound: connections.with(&["outbound"]),
+            inbound: connections.with(&["inbound"]),
+            handshake_failures: registry.counter("shoal_net_handshake_failures_total", "Handshakes that failed."),
+            turned_away: registry
+                .counter("shoal_net_turned_away_total", "Connections and requests turned away at a bound."),
+            sent_bytes: registry.counter("shoal_net_sent_bytes_total", "Body bytes sent."),
+            received_bytes: registry.counter("shoal_net_received_bytes_total", "Body bytes received and verified."),
+            lost_packets: registry.counter("shoal_net_lost_packets_total", "Packets sent and lost."),
+        }
+    }
+
+    /// One request to a peer ended after `elapsed`.
+    pub(crate) fn asked(&self, kind: Kind, outcome: Option<ErrorKind>, elapsed: Duration) {
+        self.asked[kind as usize].count(outcome);
+        self.seconds[kind as usize].observe_duration(elapsed);
+    }
+
+    /// The body of a get ended after `bytes` verified bytes.
+    pub(crate) fn body(&self, outcome: Option<ErrorKind>, bytes: u64) {
+        self.asked[Kind::Body as usize].count(outcome);
+        self.received_bytes.add(bytes);
+    }
+
+    /// One request of a peer ended.
+    pub(crate) fn served(&self, kind: Kind, outcome: Option<ErrorKind>) {
+        self.served[kind as usize].count(outcome);
+    }
+
+    pub(crate) fn refused(&self, reason: Refusal) {
+        self.refused[reason as usize].inc();
+    }
+
+    pub(crate) fn gossip(&self, outcome: Gossip) {
+        self.gossip[outcome as usize].inc();
+    }
+}
