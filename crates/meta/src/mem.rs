@@ -243,6 +243,7 @@ impl Txn for MemTxn {
     }
 
     async fn take_ids(&self, kind: IdKind, n: u64) -> Result<Range<u64>, MetaError> {
+        self.next_id(kind).await?;
         let mut state = self.state.lock();
         let next = state.next_ids.entry(kind).or_insert_with(|| first_id(kind));
         let first = *next;
@@ -352,5 +353,78 @@ impl Txn for MemTxn {
         }
         *self.committed.0.write() = Arc::new(self.state.into_inner());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_format::{AclRule, FileType, Ino};
+    use shoal_types::ErrorKind;
+
+    use super::*;
+    use crate::meta::Meta;
+    use crate::testing::sample::{BatchBuilder, attr, settings};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn memory_conforms() {
+        crate::testing::conformance(|| async { MemEngine::new() as Arc<dyn Engine> }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn contended_commits_are_tried_again_but_not_for_ever() {
+        let engine = MemEngine::new();
+        let meta = Meta::new(engine.clone());
+        meta.init(&settings(), false).await.unwrap();
+        engine.fail_commits(10);
+        assert_eq!(meta.alloc_inodes(5).await.unwrap(), 2..7);
+        engine.fail_commits(1000);
+        assert_eq!(meta.alloc_inodes(5).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        engine.fail_commits(0);
+        assert_eq!(meta.alloc_inodes(5).await.unwrap(), 7..12);
+    }
+
+    #[tokio::test]
+    async fn quotas_of_every_ancestor_are_charged_and_kept() {
+        let engine = MemEngine::new();
+        let meta = Meta::new(engine.clone());
+        meta.init(&settings(), false).await.unwrap();
+        let (a, _) = meta.mkdir_p(b"/a", Default::default()).await.unwrap();
+        let (b, _) = meta.mkdir_p(b"/a/b", Default::default()).await.unwrap();
+        let quota = |ino, max_space, max_inodes| DirQuota { ino, max_space, max_inodes, used_space: 0, used_inodes: 0 };
+        engine.set_quota(quota(a, 1 << 20, -1));
+        engine.set_quota(quota(b, -1, 3));
+        let f = meta.alloc_inodes(9).await.unwrap().start;
+        let batch = BatchBuilder::new().dir(b.0, b"c", f).file(f, b"x", f + 1, 5000).file(a.0, b"y", f + 2, 1);
+        meta.import(batch.build()).await.unwrap();
+        let used = engine.records().dir_quotas().await.unwrap();
+        assert_eq!((used[0].used_space, used[0].used_inodes), (4096 + 8192 + 4096, 3));
+        assert_eq!((used[1].used_space, used[1].used_inodes), (4096 + 8192, 2));
+
+        let big = BatchBuilder::new().file(f, b"big", f + 3, 1 << 20).build();
+        assert_eq!(meta.import(big).await.unwrap_err().kind(), ErrorKind::NoSpace);
+        let many = BatchBuilder::new().file(f, b"1", f + 3, 0).file(f, b"2", f + 4, 0).build();
+        let error = meta.import(many).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("the quota of 3 inodes on directory {b} is exceeded"));
+    }
+
+    #[tokio::test]
+    async fn acl_rules_show_as_extended_attributes() {
+        let engine = MemEngine::new();
+        let meta = Meta::new(engine.clone());
+        meta.init(&settings(), false).await.unwrap();
+        let rule = AclRule { owner: Some(7), mask: Some(5), ..AclRule::default() };
+        engine.set_acl(3, rule.clone());
+        let f = meta.alloc_inodes(2).await.unwrap().start;
+        let mut with_rule = attr(FileType::Regular, 0o644);
+        with_rule.access_acl = 3;
+        let mut dangling = attr(FileType::Regular, 0o644);
+        dangling.access_acl = 4;
+        let batch = BatchBuilder::new().entry(1, b"a", f, with_rule).entry(1, b"b", f + 1, dangling);
+        meta.import(batch.build()).await.unwrap();
+        let name = b"system.posix_acl_access";
+        assert_eq!(meta.getxattr(Ino(f), name).await.unwrap().unwrap(), rule.to_xattr());
+        assert_eq!(meta.listxattr(Ino(f)).await.unwrap(), [&name[..]]);
+        assert_eq!(meta.getxattr(Ino(f), b"system.posix_acl_default").await.unwrap(), None);
+        assert_eq!(meta.getxattr(Ino(f + 1), name).await.unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

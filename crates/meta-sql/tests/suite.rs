@@ -1,0 +1,10 @@
+//! The SQLite engine from outside: the conformance suite, opening, sharing a file, and the real client.
+
+mod suite {
+    mod bed;
+    mod conformance;
+    mod old_volumes;
+    mod opening;
+    mod oracle;
+    mod sharing;
+}

@@ -1,0 +1,77 @@
+//! One file, several programs: locks are waited for within a bound, and commits of others are seen.
+
+use std::time::Duration;
+
+use shoal_format::Ino;
+use shoal_meta_sql::{OpenMode, open};
+use shoal_runtime::{clock, task};
+use shoal_types::ErrorKind;
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use super::bed::Bed;
+
+async fn other_program(bed: &Bed, name: &str) -> sqlx::SqliteConnection {
+    sqlx::sqlite::SqliteConnectOptions::new().filename(bed.path(name)).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reader_sees_what_another_program_commits() {
+    let bed = Bed::new();
+    let writer = bed.volume("v.db").await;
+    let reader = bed.open("v.db", OpenMode::ReadOnly).await;
+    for n in 0..20 {
+        let name = format!("d{n}");
+        let (ino, _) = writer.mkdir_p(name.as_bytes(), Default::default()).await.unwrap();
+        assert_eq!(reader.lookup(Ino::ROOT, name.as_bytes()).await.unwrap().unwrap().0, ino);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_do_not_wait_for_a_writer_and_writers_wait_for_each_other() {
+    let bed = Bed::new();
+    let meta = bed.volume("v.db").await;
+    let mut other = other_program(&bed, "v.db").await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    other.execute("UPDATE jfs_counter SET value=value+10 WHERE name='nextInode'").await.unwrap();
+
+    let waiting = {
+        let meta = meta.clone();
+        task::spawn("alloc", async move { meta.alloc_inodes(1).await })
+    };
+    assert!(meta.lookup(Ino::ROOT, b"x").await.unwrap().is_none());
+    assert!(!waiting.is_finished(), "the other program has the lock");
+    other.execute("COMMIT").await.unwrap();
+    let taken = clock::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(taken, 12..13);
+    other.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lock_that_is_never_released_is_an_error_in_the_end() {
+    let bed = Bed::new();
+    bed.volume("v.db").await.close().await;
+    // SQLite waits 1 ms here, so that what bounds the wait is the retry of the transaction.
+    let engine = open(&format!("{}?_busy_timeout=1", bed.url("v.db")), OpenMode::ReadWrite).await.unwrap();
+    let mut other = other_program(&bed, "v.db").await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let error = engine.begin().await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.to_string(), format!("{} stayed busy with other writers", bed.url("v.db")));
+    other.execute("ROLLBACK").await.unwrap();
+    engine.begin().await.unwrap().commit().await.unwrap();
+    other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn log_left_by_a_killed_program_is_read() {
+    let bed = Bed::new();
+    let meta = bed.volume("v.db").await;
+    meta.mkdir_p(b"/in/the/log", Default::default()).await.unwrap();
+    // What a crash leaves: the database and its log, without the shared index.
+    for suffix in ["", "-wal"] {
+        std::fs::copy(bed.path(&format!("v.db{suffix}")), bed.path(&format!("copy.db{suffix}"))).unwrap();
+    }
+    assert!(std::fs::metadata(bed.path("copy.db-wal")).unwrap().len() > 0, "the log must hold something");
+    let copy = bed.open("copy.db", OpenMode::ReadOnly).await;
+    assert!(copy.resolve_path(b"/in/the/log").await.unwrap().is_some());
+}

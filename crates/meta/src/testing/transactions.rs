@@ -1,0 +1,84 @@
+//! What a transaction promises.
+
+use bytes::Bytes;
+use shoal_format::{FileType, Ino, SliceRecord};
+use shoal_runtime::task;
+
+use super::Case;
+use super::sample::{BatchBuilder, attr};
+use crate::record::{ChunkSlices, Counter, IdKind, Xattr};
+
+pub(super) async fn own_writes_are_seen_inside_and_nothing_outside(case: &Case) {
+    case.init().await;
+    let file = attr(FileType::Regular, 0o600);
+    let txn = case.ok(case.engine.begin().await);
+    case.ok(txn.insert_attrs(&[(Ino(50), file.clone())]).await);
+    case.ok(txn.add_counter(Counter::UsedSpace, 4096).await);
+    assert_eq!(case.ok(txn.attr(Ino(50)).await), Some(file.clone()));
+    assert_eq!(case.ok(txn.counter(Counter::UsedSpace).await), 4096);
+    assert_eq!(case.ok(case.meta.getattr(Ino(50)).await), None);
+    case.ok(txn.commit().await);
+    assert_eq!(case.ok(case.meta.getattr(Ino(50)).await), Some(file));
+}
+
+pub(super) async fn dropped_transaction_leaves_nothing(case: &Case) {
+    case.init().await;
+    let txn = case.ok(case.engine.begin().await);
+    case.ok(txn.take_ids(IdKind::Inode, 100).await);
+    case.ok(txn.insert_attrs(&[(Ino(50), attr(FileType::Regular, 0o600))]).await);
+    drop(txn);
+    assert_eq!(case.ok(case.meta.alloc_inodes(1).await), 2..3);
+    assert_eq!(case.ok(case.meta.getattr(Ino(50)).await), None);
+}
+
+pub(super) async fn lists_grow_in_order(case: &Case) {
+    case.init().await;
+    // Bytes of every kind, so that a list stored as text would show.
+    let records: Vec<SliceRecord> = (0..5)
+        .map(|n| SliceRecord { pos: n, id: u64::MAX >> n, size: 0x00FF_0080, off: 0, len: n << 24 | 1 })
+        .collect();
+    for record in &records {
+        let txn = case.ok(case.engine.begin().await);
+        let part = ChunkSlices { ino: Ino(9), index: 7, slices: vec![*record] };
+        case.ok(txn.append_slices(&[part]).await);
+        let value = Bytes::copy_from_slice(&record.encode());
+        case.ok(txn.put_xattrs(&[Xattr { ino: Ino(9), name: "user.last".into(), value }]).await);
+        case.ok(txn.commit().await);
+    }
+    assert_eq!(case.ok(case.meta.chunk(Ino(9), 7).await), records);
+    let last = case.some(case.meta.getxattr(Ino(9), b"user.last").await);
+    assert_eq!(last[..], records[4].encode());
+}
+
+pub(super) async fn many_attributes_come_in_order(case: &Case) {
+    case.init().await;
+    let ids = case.ok(case.meta.alloc_inodes(200).await);
+    let batch = ids.clone().fold(BatchBuilder::new(), |batch, id| batch.file(1, id.to_string().as_bytes(), id, id));
+    case.ok(case.meta.import(batch.build()).await);
+    let asked: Vec<Ino> = ids.rev().chain([9999, 1, 1]).map(Ino).collect();
+    let found = case.ok(case.meta.getattrs(&asked).await);
+    assert_eq!(found.len(), asked.len());
+    for (ino, attr) in asked.iter().zip(found) {
+        assert_eq!(attr.map(|attr| attr.length), (ino.0 != 9999).then(|| if ino.0 == 1 { 4096 } else { ino.0 }));
+    }
+    assert_eq!(case.ok(case.meta.getattrs(&[]).await), []);
+}
+
+pub(super) async fn writers_take_turns(case: &Case) {
+    const WRITERS: u64 = 8;
+    case.init().await;
+    let ids = case.ok(case.meta.alloc_inodes(WRITERS).await);
+    let writers: Vec<_> = ids
+        .map(|id| {
+            let meta = case.meta.clone();
+            let batch = BatchBuilder::new().dir(1, id.to_string().as_bytes(), id).build();
+            task::spawn("import", async move { meta.import(batch).await })
+        })
+        .collect();
+    for writer in writers {
+        case.ok(case.ok(writer.await));
+    }
+    // Every increment of the root's link count survived the others.
+    assert_eq!(u64::from(case.some(case.meta.getattr(Ino::ROOT).await).nlink), 2 + WRITERS);
+    assert_eq!(case.ok(case.meta.statfs().await).used_inodes, WRITERS);
+}
