@@ -50,7 +50,7 @@ impl Compression {
 /// Turns plain blocks into stored ones and back.
 ///
 /// Cheap to clone; shares only immutable keys, so threads decode in parallel. One call on an encrypted volume costs one
-/// RSA private operation (about 1 ms) besides the pass over the bytes: run many at once, off the I/O threads.
+/// RSA private operation (about 0.6 ms with a 2048-bit key) besides the pass over the bytes: run many at once, off the I/O threads.
 #[derive(Debug, Clone)]
 pub struct BlockCodec {
     compression: Compression,
