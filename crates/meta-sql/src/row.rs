@@ -7,8 +7,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Row};
 
 use crate::failure::{damaged, failed};
-use crate::schema::NODE_COLUMNS;
 use crate::statements::Binding;
+
+const NANOS_PER_SEC: i128 = 1_000_000_000;
 
 /// Reads the columns of one row.
 #[derive(Clone, Copy)]
@@ -52,11 +53,14 @@ impl Columns<'_> {
     }
 
     fn time(&self, index: usize) -> Result<Time, MetaError> {
-        let rest = self.number(index + 1, NODE_COLUMNS[7])?;
-        Ok(Time::from_micros(self.int(index)?, rest))
+        // Before 1970 the real client's division leaves a negative rest: only the sum of both columns is the time.
+        let nanos = i128::from(self.int(index)?) * 1000 + i128::from(self.int(index + 1)?);
+        let secs = i64::try_from(nanos.div_euclid(NANOS_PER_SEC));
+        let secs = secs.map_err(|_| damaged(self.at, &format!("a time is {nanos} ns")))?;
+        Ok(Time { secs, nanos: nanos.rem_euclid(NANOS_PER_SEC) as u32 })
     }
 
-    /// Attributes in the columns from `first`, in the order of [`NODE_COLUMNS`]; `None` where a join found no row.
+    /// Attributes in the columns from `first`, in the order of `schema::NODE_COLUMNS`; `None` where a join found no row.
     pub(crate) fn attr(&self, first: usize) -> Result<Option<(Ino, Attr)>, MetaError> {
         let ino: Option<i64> = self.row.try_get(first).map_err(|error| failed(self.at, error))?;
         if ino.is_none() {
@@ -119,7 +123,7 @@ impl Columns<'_> {
     }
 }
 
-/// Binds attributes in the order of [`NODE_COLUMNS`].
+/// Binds attributes in the order of `schema::NODE_COLUMNS`.
 pub(crate) fn bind_attr(arguments: &mut SqliteArguments, ino: Ino, attr: &Attr) -> Binding {
     let mut put = |value: i64| arguments.add(value);
     put(stored(ino.0)?)?;

@@ -1,6 +1,6 @@
 //! Volumes whose schema an older client made, and rows as the real client leaves them.
 
-use shoal_format::{Ino, SliceRecord};
+use shoal_format::{Ino, SliceRecord, Time};
 use shoal_meta::testing::sample::BatchBuilder;
 use shoal_meta_sql::OpenMode;
 use shoal_types::ErrorKind;
@@ -69,4 +69,16 @@ async fn chunk_lists_stored_as_text_read_and_grow() {
     txn.commit().await.unwrap();
     assert_eq!(meta.chunk(Ino(5), 0).await.unwrap(), records);
     assert_eq!(meta.chunks(Ino(5), 0..9).await.unwrap()[0].slices, records);
+}
+
+#[tokio::test]
+async fn times_before_1970_read_as_the_real_client_stores_them() {
+    let bed = Bed::new();
+    let meta = bed.volume("v.db").await;
+    let (dir, _) = meta.mkdir_p(b"/a", Default::default()).await.unwrap();
+    // One nanosecond before 999 seconds before 1970, in its truncating division.
+    bed.sql("v.db", &["UPDATE jfs_node SET atime=-999000000, atimensec=-1, mtime=-1, mtimensec=0 WHERE inode>1"]).await;
+    let attr = meta.getattr(dir).await.unwrap().unwrap();
+    assert_eq!(attr.atime, Time { secs: -1000, nanos: 999_999_999 });
+    assert_eq!(attr.mtime, Time { secs: -1, nanos: 999_999_000 });
 }
