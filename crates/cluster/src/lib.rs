@@ -4,13 +4,27 @@
 //! no consensus: two views may differ for some seconds, and a reader with a stale view loses time, never data. Clients do not
 //! gossip: a [`Follower`] keeps a stream of views from one node.
 //!
-//! [`Membership`](membership::Membership) is the whole protocol without I/O or clock, tested under simulated time; everything
+//! `membership::Membership` is the whole protocol without I/O or clock, tested under simulated time; everything
 //! else moves its bytes.
 
+mod cluster;
+mod discovery;
 mod error;
+mod follower;
+mod identity;
 mod member;
+mod membership;
+mod metrics;
+mod owner;
+mod pace;
+mod remembered;
+mod seeds;
+mod timing;
 mod view;
 
+pub use cluster::{Cluster, ClusterConfig};
 pub use error::ClusterError;
+pub use follower::Follower;
 pub use member::{Member, NAME_BYTES_MAX, ZONE_BYTES_MAX};
+pub use timing::Timing;
 pub use view::{MEMBERS_MAX, VIEW_BYTES_MAX, View, ViewWatch};

@@ -38,10 +38,9 @@ impl View {
         View { version, ring, members, encoded: OnceLock::new() }
     }
 
-    /// Like [`View::new`], with the ring of `before` if ids and weights are the same: building one costs about 0.3 ms per
-    /// 100 nodes.
-    pub(crate) fn after(before: &View, members: Vec<Arc<Member>>) -> View {
-        let members = canonical(members);
+    /// The view of `members`, which are canonical, with the ring of `before` if ids and weights are the same: building one
+    /// costs about 0.3 ms per 100 nodes.
+    fn after(before: &View, members: Vec<Arc<Member>>) -> View {
         let same = members.len() == before.ring.len()
             && members.iter().zip(before.ring.members()).all(|(m, r)| m.id == r.id && m.weight == r.weight);
         let ring = if same { before.ring.clone() } else { ring_of(&members) };
@@ -202,10 +201,11 @@ impl ViewPublisher {
     /// Makes `members` the newest view if they differ from the current ones; gives that view then.
     pub(crate) fn publish(&self, members: Vec<Arc<Member>>) -> Option<Arc<View>> {
         let before = self.current();
-        let after = Arc::new(View::after(&before, members));
-        if after.members == before.members {
+        let members = canonical(members);
+        if members == before.members {
             return None;
         }
+        let after = Arc::new(View::after(&before, members));
         self.newest.store(Arc::clone(&after));
         self.changes.send_replace(after.version);
         Some(after)

@@ -1,0 +1,337 @@
+//! The protocol's promises, in virtual time. A failing assertion prints the seed of its run.
+
+use std::time::Duration;
+
+use foca::{Codec as _, Header, Message};
+use rand::RngExt;
+
+use super::sim::{GOOD, Node, ROUGH, Sim, addr, member, ms, secs};
+use super::*;
+
+/// The promise to operators: a dead node is out of every view after this.
+const GONE_WITHIN: Duration = secs(5);
+/// A ring that can talk agrees after this.
+const AGREED_WITHIN: Duration = secs(30);
+
+fn went_down(node: &Node) -> usize {
+    node.events.iter().filter(|(_, event)| matches!(event, Event::Down(_))).count()
+}
+
+fn rejoined(node: &Node) -> usize {
+    node.events.iter().filter(|(_, event)| matches!(event, Event::Rejoined(_))).count()
+}
+
+#[test]
+fn nodes_join_through_one_seed() {
+    for n in [1usize, 2, 3, 5, 10, 20, 50] {
+        for seed in 0..3 {
+            let sim = Sim::ring(seed, n, GOOD);
+            assert!(sim.now < secs(5), "seed {seed}: {n} nodes took {:?}", sim.now);
+        }
+    }
+}
+
+#[test]
+fn a_killed_node_is_out_of_every_view_within_the_promise() {
+    let mut worst = Duration::ZERO;
+    for (n, runs) in [(2usize, 20u64), (3, 20), (5, 20), (10, 20), (20, 10), (50, 3)] {
+        for seed in 0..runs {
+            let mut sim = Sim::ring(seed, n, GOOD);
+            // Any phase of the probing.
+            sim.run(ms(3000 + seed * 37));
+            sim.kill(n - 1);
+            let gone = sim.run_until(GONE_WITHIN, |sim| sim.forgotten((n - 1) as u8));
+            let gone = gone.unwrap_or_else(|| panic!("seed {seed}: {n} nodes, still there after {GONE_WITHIN:?}"));
+            assert!(sim.complete(), "seed {seed}: {n} nodes, and nobody else");
+            worst = worst.max(gone);
+        }
+    }
+    println!("slowest detection: {worst:?}");
+}
+
+#[test]
+fn half_of_the_nodes_killed_at_once_are_all_noticed() {
+    for seed in 0..5 {
+        let mut sim = Sim::ring(seed, 10, GOOD);
+        sim.run(secs(3));
+        (5..10).for_each(|index| sim.kill(index));
+        assert!(sim.run_until(secs(10), Sim::complete).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_quiet_ring_stays_as_it_is() {
+    let mut sim = Sim::ring(1, 10, GOOD);
+    sim.run(secs(3));
+    sim.nodes.iter_mut().for_each(|node| node.events.clear());
+    sim.run(secs(120));
+    assert!(sim.nodes.iter().all(|node| node.events.is_empty()));
+    assert!(sim.complete());
+}
+
+#[test]
+fn a_restarted_node_replaces_its_former_life() {
+    for seed in 0..10 {
+        for new_addr in [addr(3), addr(100)] {
+            let mut sim = Sim::ring(seed, 5, GOOD);
+            sim.run(secs(2));
+            sim.kill(3);
+            sim.run(ms(seed * 30));
+            sim.start(3, new_addr, 2, &[addr(0)]);
+            assert!(sim.run_until(secs(3), Sim::complete).is_some(), "seed {seed}");
+            sim.run(secs(10));
+            assert!(sim.complete(), "seed {seed}");
+            // Nobody saw it go: it was back before anyone missed it.
+            assert!(sim.living().all(|node| went_down(node) == 0), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_declared_dead_comes_back_after_a_restart() {
+    for seed in 0..5 {
+        let mut sim = Sim::ring(seed, 4, GOOD);
+        sim.kill(3);
+        sim.run_until(GONE_WITHIN, |sim| sim.forgotten(3)).unwrap();
+        sim.start(3, addr(3), 2, &[addr(0)]);
+        assert!(sim.run_until(secs(3), Sim::complete).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_restart_with_a_clock_that_went_back_still_joins() {
+    for (seed, dead_first) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut sim = Sim::new(seed, GOOD);
+        for id in 0..4 {
+            sim.start(id, addr(id), 1_800_000_000_000, &[addr(0)]);
+        }
+        sim.run_until(secs(10), Sim::complete).unwrap();
+        sim.kill(3);
+        if dead_first {
+            sim.run_until(GONE_WITHIN, |sim| sim.forgotten(3)).unwrap();
+        }
+        // A year earlier.
+        sim.start(3, addr(3), 1_770_000_000_000, &[addr(0)]);
+        assert!(sim.run_until(AGREED_WITHIN, Sim::complete).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_leaves_is_gone_at_once_and_stays_away() {
+    for seed in 0..10 {
+        let mut sim = Sim::ring(seed, 8, GOOD);
+        sim.run(secs(2));
+        let before = sim.now;
+        sim.leave(5);
+        sim.run_until(secs(2), |sim| sim.forgotten(5)).unwrap_or_else(|| panic!("seed {seed}"));
+        assert!(sim.now - before < secs(1), "seed {seed}: took {:?}", sim.now - before);
+        sim.run(secs(20));
+        assert!(sim.complete(), "seed {seed}");
+        assert_eq!(rejoined(&sim.nodes[5]), 0, "seed {seed}");
+        assert!(sim.living().all(|node| went_down(node) == 1 && rejoined(node) == 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_whose_seed_is_dead_works_alone_and_joins_when_it_comes() {
+    let mut sim = Sim::new(5, GOOD);
+    sim.start(1, addr(1), 1, &[addr(0)]);
+    sim.run(secs(60));
+    assert_eq!(sim.nodes[0].view.len(), 1);
+    sim.start(0, addr(0), 1, &[]);
+    assert!(sim.run_until(secs(10), Sim::complete).is_some());
+}
+
+#[test]
+fn halves_of_a_cut_ring_carry_on_and_meet_again_through_a_seed() {
+    for seed in 0..4 {
+        let mut sim = Sim::ring(seed, 10, GOOD);
+        sim.run(secs(2));
+        sim.cut(&[5, 6, 7, 8, 9]);
+        let split = |sim: &Sim| sim.living().all(|node| node.view.len() == 5);
+        sim.run_until(secs(15), split).unwrap_or_else(|| panic!("seed {seed}: halves did not settle"));
+        sim.run(secs(seed * 20));
+        assert!(split(&sim), "seed {seed}");
+        sim.heal();
+        let met = sim.run_until(AGREED_WITHIN, Sim::complete);
+        println!("seed {seed}: met after {:?}", met.unwrap_or_else(|| panic!("seed {seed}: halves did not meet")));
+        sim.run(secs(20));
+        assert!(sim.complete(), "seed {seed}: and stay together");
+    }
+}
+
+#[test]
+fn halves_without_any_seed_meet_by_trying_the_dead() {
+    for seed in 0..3 {
+        let mut sim = Sim::ring(seed, 6, GOOD);
+        sim.nodes.iter_mut().for_each(Node::forget_seeds);
+        sim.cut(&[3, 4, 5]);
+        sim.run_until(secs(15), |sim| sim.living().all(|node| node.view.len() == 3)).unwrap();
+        sim.run(secs(30));
+        sim.heal();
+        assert!(sim.run_until(secs(60), Sim::complete).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn one_node_cut_off_comes_back() {
+    for seed in 0..5 {
+        let mut sim = Sim::ring(seed, 5, GOOD);
+        sim.cut(&[4]);
+        sim.run_until(secs(10), |sim| sim.nodes[4].view.len() == 1 && sim.nodes[0].view.len() == 4).unwrap();
+        sim.heal();
+        assert!(sim.run_until(AGREED_WITHIN, Sim::complete).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn lost_doubled_and_overtaking_packets_do_not_keep_a_ring_from_forming() {
+    for (n, seed) in [(3, 0), (10, 1), (10, 2), (20, 3)] {
+        let mut sim = Sim::ring(seed, n, ROUGH);
+        sim.run(secs(60));
+        let back = sim.run_until(AGREED_WITHIN, Sim::complete);
+        assert!(back.is_some(), "seed {seed}: {n} nodes do not stay together");
+        sim.kill(n - 1);
+        let gone = sim.run_until(2 * GONE_WITHIN, |sim| sim.forgotten((n - 1) as u8));
+        assert!(gone.is_some(), "seed {seed}: {n} nodes did not notice the death");
+    }
+}
+
+#[test]
+fn a_stalled_node_does_not_take_its_own_sleep_for_the_death_of_others() {
+    for seed in 0..10 {
+        let mut sim = Sim::ring(seed, 5, GOOD);
+        sim.run(secs(3));
+        sim.stall(2, secs(20));
+        sim.run_until(GONE_WITHIN, |sim| sim.nodes[0].view.len() == 4).unwrap_or_else(|| panic!("seed {seed}"));
+        sim.run(secs(20));
+        assert!(sim.run_until(AGREED_WITHIN, Sim::complete).is_some(), "seed {seed}");
+        assert_eq!(went_down(&sim.nodes[2]), 0, "seed {seed}: the sleeper declared someone dead");
+        assert!(rejoined(&sim.nodes[2]) >= 1, "seed {seed}: and had to rejoin itself");
+        assert!([0, 1, 3, 4].iter().all(|&index| went_down(&sim.nodes[index]) == 1), "seed {seed}");
+    }
+}
+
+/// foca 2.0.0 sends `TurnUndead` when a suspicion runs out even if it was refuted; see the module's comment.
+#[test]
+fn a_refuted_suspicion_costs_the_suspect_nothing() {
+    let mut suspicions = 0;
+    for seed in 0..20 {
+        let mut sim = Sim::ring(seed, 2, GOOD);
+        sim.run(secs(2));
+        sim.stall(1, ms(900));
+        let mut suspected = false;
+        for _ in 0..200 {
+            sim.run(ms(50));
+            suspected |= sim.nodes[0].membership.foca.iter_members().any(|peer| peer.state() == State::Suspect);
+        }
+        suspicions += u32::from(suspected);
+        assert!(sim.nodes.iter().all(|node| went_down(node) == 0 && rejoined(node) == 0), "seed {seed}");
+        assert_eq!(sim.nodes[1].membership.me().incarnation, 1, "seed {seed}: it gave its life up");
+    }
+    assert!(suspicions >= 10, "the runs are meant to contain suspicions, only {suspicions} did");
+}
+
+/// foca 2.0.0 stops probing when a `TurnUndead` changes its identity; see the module's comment.
+#[test]
+fn a_node_probes_its_peers_after_a_change_of_identity() {
+    let (me, peer) = (member(1, addr(1), 1), member(2, addr(2), 1));
+    let mut membership = Membership::new(me.clone(), &Timing::default(), 1);
+    membership.meet(Duration::ZERO, &[Arc::new(peer.clone())]);
+    assert_eq!(membership.members().len(), 2);
+    let undead = packet(&peer, &me, Message::TurnUndead);
+    membership.receive(ms(10), &undead);
+    let mut now = ms(10);
+    while let Some(next) = membership.next_deadline().filter(|&next| next < secs(10)) {
+        now = now.max(next);
+        membership.tick(now);
+        while membership.poll_send().is_some() {}
+    }
+    let events = membership.take_events();
+    assert!(events.contains(&Event::Rejoined(1)), "{events:?}");
+    assert_eq!(membership.members().len(), 1, "nobody ever answered, so the peer is dead: {events:?}");
+}
+
+#[test]
+fn news_of_its_own_death_does_not_bring_a_node_back_that_left() {
+    let (me, peer) = (member(1, addr(1), 1), member(2, addr(2), 1));
+    let mut membership = Membership::new(me.clone(), &Timing::default(), 1);
+    membership.meet(Duration::ZERO, &[Arc::new(peer.clone())]);
+    membership.leave(ms(5));
+    while membership.poll_send().is_some() {}
+    membership.receive(ms(10), &packet(&peer, &me, Message::TurnUndead));
+    membership.tick(secs(10));
+    assert_eq!(membership.next_deadline(), None);
+    assert!(membership.poll_send().is_none());
+    assert!(!membership.members().contains(&Arc::new(me)));
+}
+
+#[test]
+fn two_processes_with_one_id_are_reported_and_do_not_outbid_each_other_without_end() {
+    let mut sim = Sim::new(7, GOOD);
+    for id in 0..3 {
+        sim.start(id, addr(id), 1, &[addr(0)]);
+    }
+    sim.run_until(secs(10), Sim::complete).unwrap();
+    sim.start(2, addr(100), 2, &[addr(0)]);
+    sim.run(secs(60));
+    let lives = rejoined(&sim.nodes[2]) + rejoined(&sim.nodes[3]);
+    assert!((6..60).contains(&lives), "{lives} lives in a minute");
+    let in_a_row =
+        sim.nodes[2].events.iter().map(|(_, event)| if let Event::Rejoined(n) = event { *n } else { 0 }).max();
+    assert!(in_a_row >= Some(5), "both fought on, so an operator is told: {in_a_row:?}");
+}
+
+#[test]
+fn bytes_that_are_no_packet_change_nothing() {
+    let mut sim = Sim::ring(9, 3, GOOD);
+    sim.run(secs(2));
+    let mut rng = SmallRng::seed_from_u64(9);
+    let good = packet(&member(1, addr(1), 1), &member(0, addr(0), 1), Message::Gossip);
+    let unchanged = sim.nodes[0].view.clone();
+    for round in 0..2000 {
+        let mut bytes = good.to_vec();
+        match round % 3 {
+            0 => bytes.truncate(rng.random_range(0..bytes.len())),
+            1 => bytes = (0..rng.random_range(0..300)).map(|_| rng.random()).collect(),
+            _ => bytes[0] = rng.random_range(2..=255),
+        }
+        sim.inject(0, bytes.into());
+    }
+    sim.run(secs(5));
+    assert!(sim.nodes[0].membership.refused() > 1000);
+    assert_eq!(sim.nodes[0].view, unchanged);
+    assert!(sim.complete());
+}
+
+#[test]
+fn members_out_of_bounds_are_refused() {
+    let mut membership = Membership::new(member(1, addr(1), 1), &Timing::default(), 1);
+    let bad = Member { weight: 0, ..member(2, addr(2), 1) };
+    membership.receive(Duration::ZERO, &packet(&bad, &member(1, addr(1), 1), Message::Announce));
+    assert_eq!(membership.refused(), 1);
+    assert_eq!(membership.members().len(), 1);
+}
+
+/// A packet without news, as the protocol would send it.
+fn packet(from: &Member, to: &Member, message: Message<Identity>) -> Bytes {
+    let identity = |member: &Member| Identity(Arc::new(member.clone()));
+    let header = Header { src: identity(from), src_incarnation: 0, dst: identity(to), message };
+    let mut bytes = vec![GOSSIP_FORMAT];
+    Codec.encode_header(&header, &mut bytes).unwrap();
+    bytes.into()
+}
+
+/// Gossip is a sent shape: the same packet from the same members, for ever.
+#[test]
+fn packets_are_pinned() {
+    let bytes = packet(&member(1, addr(1), 300), &member(2, addr(2), 5), Message::Ping(7));
+    let mut golden = vec![GOSSIP_FORMAT];
+    golden.extend_from_slice(&[1; 16]);
+    golden.extend_from_slice(b"\x06node-1\x00\x0a\x00\x00\x01\xd9\x36\x64\x80\x80\x80\x80\x80\x20\x00\xac\x02");
+    golden.push(0);
+    golden.extend_from_slice(&[2; 16]);
+    golden.extend_from_slice(b"\x06node-2\x00\x0a\x00\x00\x01\xda\x36\x64\x80\x80\x80\x80\x80\x20\x00\x05");
+    golden.extend_from_slice(&[0, 7]);
+    assert_eq!(bytes, golden);
+}

@@ -1,0 +1,353 @@
+//! The one task that owns a node's membership: everything that happens comes to it as an event.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use shoal_net::Endpoint;
+use shoal_runtime::{clock, rng, task};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::discovery::Rounds;
+use crate::member::Member;
+use crate::membership::{Event, Membership};
+use crate::metrics::ClusterMetrics;
+use crate::pace::Pace;
+use crate::remembered::Remembered;
+use crate::seeds::{self, Answer, Asked, SEEDS_ASKED_MAX};
+use crate::timing::Timing;
+use crate::view::ViewPublisher;
+
+/// Packets taken before timers get their turn.
+const BATCH: usize = 256;
+/// Shortest time between two published views: a burst of joins costs one ring, not one each.
+const PUBLISH_GAP: Duration = Duration::from_millis(20);
+/// Shortest time between two writes of the remembered members.
+const SAVE_GAP: Duration = Duration::from_secs(1);
+/// Remembered addresses asked in one round.
+const REMEMBERED_ASKED: usize = 8;
+/// Goodbyes sent while leaving.
+const GOODBYES: u32 = 3;
+/// Longest sleep, so that a stall is noticed as one.
+const NAP_MAX: Duration = Duration::from_secs(1);
+
+/// Rejoins in a row that a bad network does not explain.
+const REJOINS_SUSPICIOUS: u32 = 5;
+
+/// What other tasks ask of the owner.
+pub(crate) enum Request {
+    /// Leave, then say so.
+    Leave(oneshot::Sender<()>),
+}
+
+pub(crate) struct Owner {
+    membership: Membership,
+    rounds: Rounds,
+    pace: Pace,
+    started: Instant,
+    timing: Timing,
+    endpoint: Endpoint,
+    publisher: ViewPublisher,
+    metrics: ClusterMetrics,
+    seeds: Vec<String>,
+    /// Seeds that did not answer when last asked; each is warned about once.
+    silent: HashSet<String>,
+    round: Option<JoinHandle<Vec<Asked>>>,
+    /// Members that are not published yet.
+    unpublished: Option<Vec<Arc<Member>>>,
+    publish_after: Instant,
+    state_dir: Option<PathBuf>,
+    remembered: Remembered,
+    saved: Remembered,
+    saving: Option<JoinHandle<()>>,
+    save_after: Instant,
+    refused: u64,
+}
+
+/// What woke the owner.
+enum Woken {
+    Gossip(Bytes),
+    Request(Option<Request>),
+    Asked(Vec<Asked>),
+    Time,
+}
+
+impl Owner {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the constructor of the public handle")]
+    pub(crate) fn new(
+        me: Member,
+        seeds: Vec<String>,
+        state_dir: Option<PathBuf>,
+        remembered: Remembered,
+        timing: Timing,
+        endpoint: Endpoint,
+        publisher: ViewPublisher,
+        metrics: ClusterMetrics,
+    ) -> Owner {
+        let now = clock::now();
+        Owner {
+            membership: Membership::new(me, &timing, rng::random_u64()),
+            rounds: Rounds::new(&timing),
+            pace: Pace::default(),
+            started: now,
+            timing,
+            endpoint,
+            publisher,
+            metrics,
+            seeds,
+            silent: HashSet::new(),
+            round: None,
+            unpublished: None,
+            publish_after: now,
+            state_dir,
+            saved: Remembered::default(),
+            remembered,
+            saving: None,
+            save_after: now,
+            refused: 0,
+        }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut gossip: mpsc::Receiver<Bytes>,
+        mut requests: mpsc::Receiver<Request>,
+        settled: watch::Sender<bool>,
+    ) {
+        loop {
+            let planned = self.next_wake();
+            let woken = self.wait(planned, &mut gossip, &mut requests).await;
+            let now = self.pace.wake(clock::now() - self.started, planned - self.started);
+            match woken {
+                Woken::Gossip(packet) => {
+                    self.membership.receive(now, &packet);
+                    for _ in 1..BATCH {
+                        let Ok(packet) = gossip.try_recv() else { break };
+                        self.membership.receive(now, &packet);
+                    }
+                }
+                Woken::Asked(asked) => {
+                    self.heard(now, asked);
+                    settled.send_replace(true);
+                }
+                Woken::Request(None) => return,
+                Woken::Request(Some(Request::Leave(done))) => {
+                    self.leave(now).await;
+                    let _ = done.send(());
+                    return;
+                }
+                Woken::Time => {}
+            }
+            // After the packets, so that an answer that is already here counts before its deadline does.
+            self.membership.tick(now);
+            self.flush(now);
+            self.ask_if_due(now);
+            self.publish_if_due();
+            self.save_if_due();
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let mut deadline = self.rounds.next();
+        if self.round.is_some() {
+            deadline = Duration::MAX;
+        }
+        if let Some(next) = self.membership.next_deadline() {
+            deadline = deadline.min(next);
+        }
+        let nap = self.pace.real(deadline).min(clock::now() - self.started + NAP_MAX);
+        let mut wake = self.started + nap;
+        if self.unpublished.is_some() {
+            wake = wake.min(self.publish_after);
+        }
+        wake
+    }
+
+    async fn wait(
+        &mut self,
+        until: Instant,
+        gossip: &mut mpsc::Receiver<Bytes>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Woken {
+        let asked = async {
+            match &mut self.round {
+                Some(round) => round.await.unwrap_or_default(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            request = requests.recv() => Woken::Request(request),
+            Some(packet) = gossip.recv() => Woken::Gossip(packet),
+            asked = asked => Woken::Asked(asked),
+            () = clock::sleep_until(until) => Woken::Time,
+        }
+    }
+
+    /// Carries out what the protocol decided.
+    fn flush(&mut self, now: Duration) {
+        while let Some((to, packet)) = self.membership.poll_send() {
+            self.endpoint.gossip(to, packet);
+        }
+        for event in self.membership.take_events() {
+            self.metrics.happened(&event);
+            report(&event);
+            if let Event::Down(member) = event {
+                self.endpoint.forget(member.addr);
+            }
+        }
+        let refused = self.membership.refused();
+        self.metrics.gossip_refused(refused - self.refused);
+        self.refused = refused;
+        if let Some(members) = self.membership.take_members() {
+            if members.len() <= 1 && self.publisher.current().members.len() > 1 {
+                self.rounds.lost_everyone(now);
+            }
+            self.unpublished = Some(members);
+        }
+    }
+
+    fn publish_if_due(&mut self) {
+        let now = clock::now();
+        if now < self.publish_after {
+            return;
+        }
+        let Some(members) = self.unpublished.take() else { return };
+        let Some(view) = self.publisher.publish(members) else { return };
+        self.publish_after = now + PUBLISH_GAP;
+        self.metrics.published(&view);
+        tracing::debug!(version = view.version, epoch = view.epoch(), members = view.members.len(), "ring view");
+        let me = self.membership.me();
+        self.remembered.incarnation = me.incarnation;
+        let others: Vec<_> = view.members.iter().filter(|member| member.id != me.id).cloned().collect();
+        // The last company known is worth more than the knowledge that it is gone.
+        if !others.is_empty() {
+            self.remembered.members = others;
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        let Some(dir) = &self.state_dir else { return };
+        let now = clock::now();
+        let busy = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
+        if self.remembered == self.saved || busy || now < self.save_after {
+            return;
+        }
+        self.save_after = now + SAVE_GAP;
+        self.saved = self.remembered.clone();
+        let (remembered, dir) = (self.saved.clone(), dir.clone());
+        self.saving = Some(task::spawn("cluster-save", async move {
+            if let Err(error) = task::blocking("cluster-save", move || remembered.save(&dir)).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "members are not remembered");
+            }
+        }));
+    }
+
+    fn ask_if_due(&mut self, now: Duration) {
+        if self.round.is_some() || self.rounds.next() > now {
+            return;
+        }
+        let view = self.publisher.current();
+        let alone = view.members.len() <= 1;
+        self.rounds.begun(now, alone, (rng::random_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        let mut targets = sample(&self.seeds, SEEDS_ASKED_MAX);
+        if alone {
+            let remembered: Vec<String> =
+                self.remembered.members.iter().map(|member| member.addr.to_string()).collect();
+            targets.extend(sample(&remembered, REMEMBERED_ASKED));
+        }
+        if targets.is_empty() {
+            return;
+        }
+        let mut known: Vec<SocketAddr> = view.members.iter().map(|member| member.addr).collect();
+        known.extend([self.membership.me().addr, self.endpoint.local_addr()]);
+        let (endpoint, limit) = (self.endpoint.clone(), self.timing.call_timeout);
+        self.round =
+            Some(task::spawn("cluster-ask", async move { seeds::ask_all(&endpoint, targets, &known, limit).await }));
+    }
+
+    fn heard(&mut self, now: Duration, asked: Vec<Asked>) {
+        self.round = None;
+        for Asked { seed, answer } in asked {
+            match answer {
+                Answer::Known => {}
+                Answer::Members(members) => {
+                    if self.silent.remove(&seed) {
+                        tracing::info!(seed, "seed answers again");
+                    }
+                    self.membership.meet(now, &members);
+                }
+                Answer::Failed(why) if !self.seeds.contains(&seed) => {
+                    tracing::debug!(node = seed, why, "remembered node does not answer");
+                }
+                Answer::Failed(why) => {
+                    if self.silent.insert(seed.clone()) {
+                        tracing::warn!(seed, why, "seed does not answer; will keep trying");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn leave(&mut self, now: Duration) {
+        tracing::info!("leaving the ring");
+        self.membership.leave(now);
+        self.flush(now);
+        if let Some(members) = self.unpublished.take() {
+            self.publisher.publish(members);
+        }
+        for _ in 0..GOODBYES {
+            clock::sleep(self.timing.leave_for / GOODBYES).await;
+            self.membership.say_goodbye_again();
+            self.flush(now);
+        }
+        if let Some(saving) = self.saving.take() {
+            let _ = saving.await;
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(round) = &self.round {
+            round.abort();
+        }
+    }
+}
+
+/// Up to `n` of `all`, at random if there are more.
+fn sample(all: &[String], n: usize) -> Vec<String> {
+    let mut picked = all.to_vec();
+    for i in 0..n.min(all.len()) {
+        let j = i + (rng::random_u64() % (all.len() - i) as u64) as usize;
+        picked.swap(i, j);
+    }
+    picked.truncate(n);
+    picked
+}
+
+fn report(event: &Event) {
+    match event {
+        Event::Up(member) => {
+            tracing::info!(node = %member.id, name = member.name, addr = %member.addr, "node joined the ring")
+        }
+        Event::Down(member) => {
+            tracing::info!(node = %member.id, name = member.name, addr = %member.addr, "node left the ring")
+        }
+        Event::Renewed(member) => {
+            tracing::info!(node = %member.id, name = member.name, addr = %member.addr, "node began a new life");
+        }
+        Event::Rejoined(times) if *times >= REJOINS_SUSPICIOUS => {
+            tracing::error!(
+                times,
+                "the ring declares this node dead again and again: another process probably uses the same node id; \
+                 give each its own cache directories"
+            );
+        }
+        Event::Rejoined(times) => tracing::warn!(times, "the ring had declared this node dead; rejoined"),
+    }
+}
