@@ -24,7 +24,7 @@ use crate::metrics::NetMetrics;
 use crate::pool::{Dialer, Pool};
 use crate::serve::Server;
 use crate::service::Service;
-use crate::thread::{self, Driver};
+use crate::thread::{self, Driver, Stop};
 use crate::tls::Tls;
 use crate::tracker::Tracker;
 use crate::transport::{MtuChoice, Transports};
@@ -80,7 +80,7 @@ struct Inner {
     dialer: Arc<Dialer>,
     server_tls: Arc<RwLock<Arc<QuicServerConfig>>>,
     server: Mutex<Option<Arc<Server>>>,
-    stop: Mutex<Option<oneshot::Sender<()>>>,
+    stop: Mutex<Option<oneshot::Sender<Stop>>>,
     ended: watch::Receiver<bool>,
 }
 
@@ -204,7 +204,8 @@ impl Endpoint {
     }
 
     /// Stops answering, lets gets that are being answered end (2 s), tells every peer, and ends the thread with every task on
-    /// [`Endpoint::runtime`]. Later requests fail with `Cancelled`. Not for tasks on that runtime to call.
+    /// [`Endpoint::runtime`]. Later requests fail with `Cancelled`. The port is free once the last clone is dropped. Not for
+    /// tasks on that runtime to call.
     pub async fn close(&self) {
         let inner = &self.0;
         let stop = inner.stop.lock().take();
@@ -217,10 +218,20 @@ impl Endpoint {
             // A peer that does not acknowledge finds out by itself.
             let _ = clock::timeout(GOODBYE_TIMEOUT, inner.quinn.wait_idle()).await;
             // Fails only if the thread has ended.
-            let _ = stop.send(());
+            let _ = stop.send(Stop::Goodbye);
         }
         // Fails only if the thread panicked, and then it has ended too.
         let _ = inner.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Ends the thread as a crash would: nobody is told.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn crash(&self) {
+        if let Some(stop) = self.0.stop.lock().take() {
+            // Fails only if the thread has ended.
+            let _ = stop.send(Stop::Abrupt);
+        }
+        let _ = self.0.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// The endpoint's own runtime: a single thread that moves packets. For short tasks that talk to peers.

@@ -66,6 +66,11 @@ impl TestCa {
     }
 }
 
+/// Ends `endpoint` as the crash of its process would: no peer is told. Its port is free once every clone is dropped.
+pub async fn crash(endpoint: Endpoint) {
+    endpoint.crash().await;
+}
+
 impl std::fmt::Debug for TestCa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TestCa({})", self.group)

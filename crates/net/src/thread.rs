@@ -23,10 +23,20 @@ pub(crate) struct Driver {
     pub quinn: quinn::Endpoint,
     pub runtime: Handle,
     pub local: SocketAddr,
-    /// Dropping it, or sending, ends the thread once peers have heard of the endpoint's close.
-    pub stop: oneshot::Sender<()>,
+    /// Ends the thread; so does dropping it, as [`Stop::Goodbye`].
+    pub stop: oneshot::Sender<Stop>,
     /// True, or closed, once the thread has ended.
     pub ended: watch::Receiver<bool>,
+}
+
+/// How a thread ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Once peers have heard of the endpoint's close, or had the time to.
+    Goodbye,
+    /// At once and without a word, as in a crash.
+    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "only tests crash on purpose"))]
+    Abrupt,
 }
 
 type Bound = (quinn::Endpoint, Handle, SocketAddr);
@@ -55,9 +65,10 @@ pub(crate) fn start(
                     let sent = report.send(Ok((quinn.clone(), Handle::current(), local)));
                     drop(report);
                     if sent.is_ok() {
-                        // Both ways of waking up mean the same.
-                        let _ = stopped.await;
-                        let _ = clock::timeout(GOODBYE_TIMEOUT, quinn.wait_idle()).await;
+                        if stopped.await.unwrap_or(Stop::Goodbye) == Stop::Goodbye {
+                            // A peer that does not acknowledge finds out by itself.
+                            let _ = clock::timeout(GOODBYE_TIMEOUT, quinn.wait_idle()).await;
+                        }
                     }
                 }
                 Err(error) => drop(report.send(Err(error))),
