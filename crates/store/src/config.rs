@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use shoal_types::ByteSize;
+
+use crate::error::StoreError;
+
 /// Everything a [`crate::Store`] needs to know. `..StoreConfig::default()` fills what a caller does not care about.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -51,6 +55,36 @@ impl Default for StoreConfig {
         }
     }
 }
+
+impl StoreConfig {
+    /// Refuses values that cannot work, with a sentence.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let refuse = |sentence: String| Err(StoreError::Config(sentence));
+        if !(1..=1024).contains(&self.read_depth) {
+            return refuse(format!("read depth {} is not in 1..=1024", self.read_depth));
+        }
+        if !self.page_bytes.is_power_of_two() || !(4 << 10..=1 << 20).contains(&self.page_bytes) {
+            return refuse(format!("page size {} is not a power of two in 4K..=1M", ByteSize(self.page_bytes.into())));
+        }
+        if self.dirs.len() > DIRS_MAX {
+            return refuse(format!("{} cache directories are more than {DIRS_MAX}", self.dirs.len()));
+        }
+        for (n, dir) in self.dirs.iter().enumerate() {
+            if self.dirs[..n].iter().any(|other| other.path == dir.path) {
+                return refuse(format!("cache directory {} is configured twice", dir.path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a block read whole from NVMe for the `hits`-th time goes to RAM.
+    pub(crate) fn promotes(&self, block_len: u32, hits: u8) -> bool {
+        block_len <= self.promote_bytes || (self.promote_hits > 0 && hits >= self.promote_hits)
+    }
+}
+
+/// Most cache directories of a node.
+const DIRS_MAX: usize = 256;
 
 /// One cache directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

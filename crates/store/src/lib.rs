@@ -1,10 +1,18 @@
 //! A node's local tiers: blocks in RAM and on NVMe.
 //!
 //! Layer 2. Stores *stored bytes* under opaque block keys and checks every page it reads; knows no ring, no origin, no codec.
+//! A miss is an answer here, never an error; what is lost (a crash, a bad sector, a dead device) is a miss.
 
 mod config;
 mod error;
+mod flight;
+mod io;
+mod metrics;
+mod nvme;
+mod ram;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use config::{DirConfig, IoChoice, MIN_DIR_BYTES, StoreConfig};
 pub use error::StoreError;
