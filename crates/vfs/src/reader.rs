@@ -1,0 +1,199 @@
+//! Reading a file: clamp to its length, map to blocks, fetch, assemble.
+//!
+//! A read inside one block is a slice of that block, never a copy. A read of several blocks fetches them together. An object
+//! that has gone (another client compacted the chunk) means the slice list is old: it is read again before giving up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
+use parking_lot::Mutex;
+use shoal_cache::CacheError;
+use shoal_format::CHUNK_BYTES;
+use shoal_runtime::clock;
+use shoal_types::{Ctx, ErrorKind};
+
+use crate::chunk_map::{ChunkMap, Part};
+use crate::cursor::Cursor;
+use crate::error::VfsError;
+use crate::inode::Inode;
+use crate::vfs::Vfs;
+
+/// Times a slice list is read again after its object was missing. JuiceFS clients commit after upload, so one is enough but for a
+/// compaction that finishes at that very moment, and for `--writeback` clients that upload late.
+const STALE_RETRIES: u32 = 3;
+
+/// Pause before a slice list is read again, times the attempt.
+const STALE_PAUSE: Duration = Duration::from_millis(100);
+
+/// One open handle of a regular file.
+pub struct OpenFile {
+    pub(crate) inode: Arc<Inode>,
+    cursor: Mutex<Cursor>,
+}
+
+impl OpenFile {
+    pub(crate) fn new(inode: Arc<Inode>) -> OpenFile {
+        OpenFile { inode, cursor: Mutex::new(Cursor::default()) }
+    }
+
+    /// Length of the file in bytes as last seen.
+    pub fn length(&self) -> u64 {
+        self.inode.length()
+    }
+}
+
+/// The span of a read inside the file, as chunk number, start and end in the chunk, place in the answer.
+fn chunk_spans(offset: u64, end: u64) -> impl Iterator<Item = (u32, u32, u32, usize)> {
+    let mut at = offset;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let index = at / CHUNK_BYTES;
+            let stop = end.min((index + 1) * CHUNK_BYTES);
+            let base = index * CHUNK_BYTES;
+            let span = (index as u32, (at - base) as u32, (stop - base) as u32, (at - offset) as usize);
+            at = stop;
+            span
+        })
+    })
+}
+
+impl Vfs {
+    /// The bytes of a read if they lie in one block held in RAM: the path a FUSE thread takes without leaving its thread.
+    ///
+    /// Returns at most `size` bytes from `offset`, fewer only at the end of the file.
+    pub fn try_read(&self, file: &OpenFile, offset: u64, size: u32) -> Option<Bytes> {
+        let end = (offset + u64::from(size)).min(file.inode.length());
+        if offset >= end {
+            return Some(Bytes::new());
+        }
+        let index = offset / CHUNK_BYTES;
+        let base = index * CHUNK_BYTES;
+        if end > base + CHUNK_BYTES {
+            return None;
+        }
+        let map = file.inode.chunk(index as u32).ok()?;
+        let (block, range) = map.single((offset - base) as u32, (end - base) as u32)?;
+        let bytes = self.cache().try_ram(block, range)?;
+        self.metrics().read_bytes.add(bytes.len() as u64);
+        self.read_ahead(file, offset, end - offset);
+        Some(bytes)
+    }
+
+    /// Up to `size` bytes of the file from `offset`; fewer only at its end.
+    ///
+    /// Errors: `NotFound` if an object is gone from the object store for good; otherwise what the tiers report. Cancel-safe.
+    pub async fn read(&self, ctx: &Ctx, file: &OpenFile, offset: u64, size: u32) -> Result<Bytes, VfsError> {
+        self.read_ahead(file, offset, u64::from(size));
+        let mut attempt = 0;
+        loop {
+            let end = (offset + u64::from(size)).min(file.inode.length());
+            if offset >= end {
+                return Ok(Bytes::new());
+            }
+            match self.read_once(ctx, file, offset, end).await {
+                Ok(bytes) => {
+                    self.metrics().read_bytes.add(bytes.len() as u64);
+                    return Ok(bytes);
+                }
+                Err(VfsError::Read { source, .. })
+                    if source.kind() == ErrorKind::NotFound && attempt < STALE_RETRIES =>
+                {
+                    attempt += 1;
+                    self.metrics().stale_chunks.add(1);
+                    clock::sleep(STALE_PAUSE * attempt).await;
+                    file.inode.forget_chunks();
+                    if let Some(attr) = self.meta().getattr(file.inode.ino).await? {
+                        file.inode.refresh(&attr);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn read_once(&self, ctx: &Ctx, file: &OpenFile, offset: u64, end: u64) -> Result<Bytes, VfsError> {
+        let inode = &file.inode;
+        let mut parts = Vec::new();
+        for (index, from, to, at) in chunk_spans(offset, end) {
+            self.chunk(inode, index).await?.parts(from, to, at, &mut parts);
+        }
+        let failed = |source: CacheError| VfsError::Read { ino: inode.ino, offset, source };
+        let len = (end - offset) as usize;
+        if let [part] = parts.as_slice()
+            && part.range.len() as usize == len
+        {
+            return self.cache().read(ctx, &part.block, part.range).await.map_err(failed);
+        }
+        self.assemble(ctx, parts, len).await.map_err(failed)
+    }
+
+    /// Fetches all parts together and lays them over zeros.
+    async fn assemble(&self, ctx: &Ctx, parts: Vec<Part>, len: usize) -> Result<Bytes, CacheError> {
+        let reads = parts.iter().map(|part| self.cache().read(ctx, &part.block, part.range));
+        let pieces = try_join_all(reads).await?;
+        let mut answer = BytesMut::zeroed(len);
+        let mut held = 0;
+        for (part, piece) in parts.iter().zip(pieces) {
+            answer[part.at..part.at + piece.len()].copy_from_slice(&piece);
+            held += piece.len();
+        }
+        self.metrics().hole_bytes.add((len - held) as u64);
+        Ok(answer.freeze())
+    }
+
+    /// The map of chunk `index`, from memory or from the metadata engine.
+    pub(crate) async fn chunk(&self, inode: &Inode, index: u32) -> Result<Arc<ChunkMap>, VfsError> {
+        let generation = match inode.chunk(index) {
+            Ok(map) => return Ok(map),
+            Err(generation) => generation,
+        };
+        let records = self.meta().chunk(inode.ino, index).await?;
+        let map = ChunkMap::build(&records, &self.block_names())
+            .ok_or(VfsError::DamagedChunk { ino: inode.ino, index })
+            .map(Arc::new)?;
+        inode.keep_chunk(index, generation, map.clone());
+        Ok(map)
+    }
+
+    /// Starts fetching ahead of a sequential reader, if this read calls for it.
+    fn read_ahead(&self, file: &OpenFile, offset: u64, len: u64) {
+        let (block_size, max) = (self.block_size(), self.max_readahead());
+        let Some(ahead) = file.cursor.lock().note(offset, len, block_size, max) else { return };
+        let end = ahead.end.min(file.inode.length());
+        if ahead.start >= end {
+            return;
+        }
+        let (vfs, inode) = (self.clone(), file.inode.clone());
+        self.spawn("read ahead", async move {
+            if let Err(error) = vfs.fetch_ahead(&inode, ahead.start, end).await {
+                tracing::debug!(ino = %inode.ino, %error, "read-ahead failed; the read itself will tell");
+            }
+        });
+    }
+
+    async fn fetch_ahead(&self, inode: &Inode, start: u64, end: u64) -> Result<(), VfsError> {
+        for (index, from, to, _) in chunk_spans(start, end) {
+            let map = self.chunk(inode, index).await?;
+            for segment in map.within(from, to) {
+                self.metrics().readahead_blocks.add(1);
+                self.cache().prefetch(&Ctx::foreground(), &segment.block).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_split_at_chunk_borders() {
+        let spans: Vec<_> = chunk_spans(CHUNK_BYTES - 10, CHUNK_BYTES + 5).collect();
+        let chunk = CHUNK_BYTES as u32;
+        assert_eq!(spans, [(0, chunk - 10, chunk, 0), (1, 0, 5, 10)]);
+        assert_eq!(chunk_spans(7, 7).count(), 0);
+    }
+}
