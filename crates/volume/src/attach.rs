@@ -1,0 +1,136 @@
+//! A client's side of a volume: the ring followed, the cache before the object store, files on top.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shoal_cache::{ClientCache, ClientCacheConfig, Peers};
+use shoal_cluster::{Follower, ViewWatch};
+use shoal_net::{Credentials, Endpoint, EndpointConfig};
+use shoal_runtime::metrics::Registry;
+use shoal_vfs::{Vfs, VfsOptions};
+use tokio::runtime::Handle;
+
+use crate::error::VolumeError;
+use crate::open::Volume;
+
+/// How a client reaches a ring.
+#[derive(Debug, Clone)]
+pub struct RingOptions {
+    /// Group the certificate must be of, if one was named.
+    pub group: Option<String>,
+    /// Nodes to ask for the ring, `host:port`.
+    pub seeds: Vec<String>,
+    /// Directory with ca.pem, cert.pem and key.pem.
+    pub certs: PathBuf,
+    /// How long to wait for the first node to answer.
+    pub patience: Duration,
+}
+
+/// How a client caches.
+#[derive(Debug, Clone)]
+pub struct AttachOptions {
+    /// The ring; without one, blocks come from RAM and the object store alone.
+    pub ring: Option<RingOptions>,
+    /// Bytes of RAM for blocks, in flight and held.
+    pub memory: u64,
+    /// How long a node may make no progress on a block before the next place is asked.
+    pub peer_timeout: Duration,
+    /// Of the files.
+    pub vfs: VfsOptions,
+}
+
+/// A client's connection to a ring. Cheap to clone.
+#[derive(Clone)]
+pub struct RingClient {
+    /// For requests to nodes.
+    pub endpoint: Endpoint,
+    /// The ring as it is now.
+    pub views: ViewWatch,
+    /// Keeps the view fresh.
+    _follower: Follower,
+}
+
+/// A volume with its cache and files.
+#[derive(Clone)]
+pub struct Attached {
+    /// Its files.
+    pub vfs: Vfs,
+    /// Its blocks.
+    pub cache: ClientCache,
+    /// The ring, if there is one.
+    pub ring: Option<RingClient>,
+}
+
+/// Connects to a ring. Errors: `Invalid` or `Denied` for certificates; `Unavailable` when no node answers in time.
+pub async fn connect(options: &RingOptions, registry: &Registry) -> Result<RingClient, VolumeError> {
+    let credentials = Credentials::load(&options.certs)?;
+    let group = &credentials.identity().group;
+    if let Some(wanted) = &options.group
+        && wanted != group
+    {
+        return Err(VolumeError::WrongGroup {
+            wanted: wanted.clone(),
+            certs: options.certs.clone(),
+            group: group.clone(),
+        });
+    }
+    let listen = local_address(&options.seeds);
+    let endpoint = Endpoint::bind(EndpointConfig::new(listen, credentials), registry)?;
+    let follower = Follower::start(options.seeds.clone(), endpoint.clone(), options.patience, registry).await?;
+    Ok(RingClient { endpoint, views: follower.views(), _follower: follower })
+}
+
+/// Where a client binds: on loopback when every seed is there (its large packets need the endpoint to know), everywhere otherwise.
+fn local_address(seeds: &[String]) -> SocketAddr {
+    let resolved: Vec<IpAddr> =
+        seeds.iter().flat_map(|seed| seed.to_socket_addrs().into_iter().flatten()).map(|addr| addr.ip()).collect();
+    let ip: IpAddr = match resolved.first() {
+        Some(IpAddr::V4(_)) if resolved.iter().all(IpAddr::is_loopback) => Ipv4Addr::LOCALHOST.into(),
+        Some(IpAddr::V6(_)) if resolved.iter().all(IpAddr::is_loopback) => Ipv6Addr::LOCALHOST.into(),
+        Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+impl Volume {
+    /// Puts a cache, and a ring if there is one, before the volume's object store, and files on top. Background work runs on
+    /// `runtime`.
+    pub async fn attach(
+        &self,
+        options: &AttachOptions,
+        runtime: Handle,
+        registry: &Registry,
+    ) -> Result<Attached, VolumeError> {
+        let ring = match &options.ring {
+            Some(ring) => Some(connect(ring, registry).await?),
+            None => None,
+        };
+        let peers = ring.as_ref().map(|ring| Peers { endpoint: ring.endpoint.clone(), views: ring.views.clone() });
+        let config = ClientCacheConfig {
+            memory: options.memory,
+            peer_timeout: options.peer_timeout,
+            ..ClientCacheConfig::default()
+        };
+        let cache = ClientCache::new(config, self.objects.clone(), peers, registry);
+        let vfs = Vfs::new(self.parts(cache.clone()), options.vfs.clone(), runtime, registry);
+        Ok(Attached { vfs, cache, ring })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_a_local_ring_binds_loopback() {
+        let of = |seeds: &[&str]| {
+            local_address(&seeds.iter().map(|seed| (*seed).to_owned()).collect::<Vec<_>>()).ip().to_string()
+        };
+        assert_eq!(of(&["127.0.0.2:7100", "127.0.0.3:7100"]), "127.0.0.1");
+        assert_eq!(of(&["127.0.0.2:7100", "192.0.2.1:7100"]), "0.0.0.0");
+        assert_eq!(of(&["[::1]:7100"]), "::1");
+        assert_eq!(of(&[]), "0.0.0.0");
+    }
+}
