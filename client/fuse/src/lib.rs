@@ -1,1 +1,14 @@
-//! fuse
+//! The FUSE front door: translates kernel requests to `vfs` calls and nothing else.
+//!
+//! Layer 7. The only crate that names fuser, and the only place where errors become errno.
+
+mod attr;
+mod errno;
+mod handles;
+mod metrics;
+mod mount;
+mod ops;
+mod virtual_files;
+
+pub use mount::{FuseOptions, MountError, Mounted, mount};
+pub use virtual_files::{CONFIG_NAME, STATS_NAME};
