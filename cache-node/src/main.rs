@@ -1,0 +1,28 @@
+//! `shoal-node`: the cache node's command line.
+
+use clap::Parser;
+use shoal_node::{Args, NodeConfig, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    shoal_runtime::telemetry::init(args.log_level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = NodeConfig::load(args).and_then(|config| runtime.block_on(run(config)));
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// One sentence for the person who started the node.
+fn fail(error: &anyhow::Error) -> std::process::ExitCode {
+    eprintln!("shoal-node: {error:#}");
+    std::process::ExitCode::FAILURE
+}
