@@ -1,0 +1,61 @@
+//! What a running mount tells other commands of itself, through the virtual file `.config` in its root.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use shoal_fuse::CONFIG_NAME;
+use shoal_volume::RingOptions;
+
+use crate::target::below;
+
+/// How long another command waits for a ring that the mount already uses.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The mount's configuration. Readable by the mounting user only: the metadata URL may hold a password.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MountState {
+    /// Version of this shape.
+    pub version: u32,
+    pub meta_url: String,
+    pub name: String,
+    pub uuid: String,
+    pub mountpoint: PathBuf,
+    pub pid: u32,
+    pub group: Option<String>,
+    pub join: Vec<String>,
+    pub certs: Option<PathBuf>,
+    pub metrics: Option<String>,
+}
+
+/// Version of [`MountState`] written.
+pub(crate) const VERSION: u32 = 1;
+
+impl MountState {
+    /// The mount that `path` lies in, and the path in its volume.
+    pub(crate) fn of(path: &Path) -> anyhow::Result<(MountState, Vec<u8>)> {
+        // The last part may be a symbolic link in the volume: it is meant itself, not its target.
+        let full = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                std::fs::canonicalize(parent).with_context(|| format!("no such path: {}", path.display()))?.join(name)
+            }
+            _ => std::fs::canonicalize(path).with_context(|| format!("no such path: {}", path.display()))?,
+        };
+        std::fs::symlink_metadata(&full).with_context(|| format!("no such path: {}", path.display()))?;
+        for root in full.ancestors() {
+            let Ok(text) = std::fs::read_to_string(root.join(CONFIG_NAME)) else { continue };
+            let Ok(state) = serde_json::from_str::<MountState>(&text) else { continue };
+            return Ok((state, below(root, &full)?));
+        }
+        anyhow::bail!("{} is not in a Shoal mount of this user; name the volume with --meta META-URL", path.display())
+    }
+
+    /// The ring the mount uses, if it uses one.
+    pub(crate) fn ring(&self) -> Option<RingOptions> {
+        let certs = self.certs.clone()?;
+        let ring = RingOptions { group: self.group.clone(), seeds: self.join.clone(), certs, patience: PATIENCE };
+        (!self.join.is_empty()).then_some(ring)
+    }
+}

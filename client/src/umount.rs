@@ -1,0 +1,61 @@
+//! `shoal umount`: ends a mount, also one whose process is gone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+
+/// Flags of `umount`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the volume is mounted
+    mountpoint: PathBuf,
+    /// Unmount although files are open; they fail from then on
+    #[arg(long, short)]
+    force: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let path = std::path::absolute(&args.mountpoint)?;
+    let Some(kind) = mounted_kind(&path) else { bail!("nothing is mounted at {}", path.display()) };
+    ensure!(kind.starts_with("fuse"), "{} is a mount of type {kind}, not one of Shoal's", path.display());
+    // A dead mount is never busy: whoever holds files there only gets errors.
+    let dead = std::fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    detach(&path, args.force || dead)
+}
+
+/// Ends the mount at `path`; `lazy` also when it is in use.
+pub(crate) fn detach(path: &Path, lazy: bool) -> anyhow::Result<()> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match unmount(path, flags) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => {
+            bail!(
+                "{} is in use; close the files and shells there (`fuser -m {0}` lists them) or pass --force",
+                path.display()
+            )
+        }
+        Err(rustix::io::Errno::PERM) => detach_as_user(path, lazy),
+        Err(error) => Err(error).with_context(|| format!("cannot unmount {}", path.display())),
+    }
+}
+
+/// Users other than root unmount through the setuid helper of package fuse3.
+fn detach_as_user(path: &Path, lazy: bool) -> anyhow::Result<()> {
+    let mut command = Command::new("fusermount3");
+    command.arg(if lazy { "-uz" } else { "-u" }).arg("--").arg(path).stdin(Stdio::null());
+    let output = command.output().context("cannot run fusermount3; install package fuse3")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// Type of the mount at exactly `path`, from /proc/self/mounts.
+fn mounted_kind(path: &Path) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let shown = path.display().to_string().replace('\\', "\\134").replace(' ', "\\040");
+    table.lines().rev().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        (words.next()? == shown).then(|| words.next().map(str::to_owned))?
+    })
+}

@@ -1,0 +1,112 @@
+//! A whole Shoal on this machine for one test: certificates, volumes, node processes on loopback addresses of their own, mounts.
+//!
+//! Everything lives in one directory and ends with the rig: mounts are detached, processes killed, files removed.
+
+#![allow(dead_code, reason = "each suite uses its own part of the rig")]
+
+pub mod mount;
+pub mod node;
+pub mod oracle;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use shoal_testkit::{TestDir, have_fuse, have_root, skipped};
+
+pub use mount::Mount;
+pub use node::{Node, NodeOptions};
+
+/// Everything one test needs.
+pub struct Rig {
+    dir: TestDir,
+}
+
+impl Rig {
+    /// A rig with a certificate authority of group `test` and a client certificate. `None`, and a loud word, on a machine where
+    /// nothing can be mounted.
+    pub fn new(name: &str) -> Option<Rig> {
+        if !have_root() || !have_fuse() {
+            skipped("needs root and /dev/fuse");
+            return None;
+        }
+        let rig = Rig { dir: TestDir::on_disk(name) };
+        rig.ok(rig.shoal().args(["cert", "init", "--group", "test"]).arg(rig.path("ca")));
+        rig.issue("client", "client");
+        Some(rig)
+    }
+
+    /// A path in the rig's directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A new directory in the rig's directory.
+    pub fn mkdir(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.mkdir(name)
+    }
+
+    /// Makes a certificate of `role` (`node` or `client`) named `name` in the directory `name`.
+    pub fn issue(&self, role: &str, name: &str) {
+        self.ok(self.shoal().args(["cert", role, "--name", name, "--ca"]).arg(self.path("ca")).arg(self.path(name)));
+    }
+
+    /// The `shoal` command.
+    pub fn shoal(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs `command`; panics with its output unless it succeeds. Returns its standard output.
+    #[track_caller]
+    pub fn ok(&self, command: &mut Command) -> String {
+        let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        assert!(output.status.success(), "{command:?} failed\n{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `command`, which must fail with exit code 1 and one sentence on standard error; returns the sentence.
+    #[track_caller]
+    pub fn refused(&self, command: &mut Command) -> String {
+        let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        assert_eq!(output.status.code(), Some(1), "{command:?} must be refused\n{}", said(&output));
+        assert!(text.starts_with("shoal") && text.contains(": "), "not a sentence of ours: {text}");
+        assert_eq!(text.lines().count(), 1, "more than one sentence: {text}");
+        text
+    }
+
+    /// Metadata URL of the volume `name`.
+    pub fn url(&self, name: &str) -> String {
+        format!("sqlite3://{}", self.path(format!("{name}.db")).display())
+    }
+
+    /// Makes the volume `name` with local objects and these further flags of `format`; returns its URL.
+    #[track_caller]
+    pub fn format(&self, name: &str, flags: &[&str]) -> String {
+        let url = self.url(name);
+        let bucket = self.path(format!("{name}-objects"));
+        self.ok(self.shoal().args(["format", &url, name, "--bucket"]).arg(bucket).args(flags));
+        url
+    }
+
+    /// Loads `source` into the volume at `url`.
+    #[track_caller]
+    pub fn import(&self, source: &Path, url: &str) {
+        self.ok(self.shoal().args(["import", "--quiet"]).arg(source).arg(url));
+    }
+
+    /// Number of objects that hold blocks of the volume `name` made by [`Rig::format`].
+    pub fn blocks(&self, name: &str) -> u64 {
+        fn files(dir: &Path) -> u64 {
+            let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+            entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+        }
+        files(&self.path(format!("{name}-objects")).join(name).join("chunks"))
+    }
+}
+
+/// Both streams of a finished command.
+pub fn said(output: &Output) -> String {
+    format!("stdout: {}\nstderr: {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
