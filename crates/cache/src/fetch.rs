@@ -248,7 +248,7 @@ impl<'a> Intake<'a> {
         self.at += bytes.len() as u32;
         self.tier = tier;
         match &mut self.to {
-            Sink::Readers(flight) => flight.push(bytes, tier),
+            Sink::Readers(flight) => flight.copy(&bytes, tier),
             Sink::Held(pieces) => pieces.push(bytes),
         }
     }

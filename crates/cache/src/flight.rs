@@ -1,7 +1,8 @@
 //! One block (or a part of one) on its way: bytes arrive in order, and everyone who waits reads them as they come.
 //!
-//! A flight has one writer, the task that fetches, and any number of readers. Readers get the pieces as they arrived, without
-//! a copy, and a failure only after the bytes that came before it. A reader is woken when what it waits for is there, not by
+//! A flight has one writer, the task that fetches, and any number of readers. It is written in one of two ways: in pieces that
+//! readers get as they arrived, without a copy (a node streams them on), or into one buffer (a client hands out ranges, and
+//! pieces of network buffers would hold several times their length). A failure reaches readers after the bytes before it. A reader is woken when what it waits for is there, not by
 //! every piece. Knows no place bytes come from.
 
 use std::pin::pin;
@@ -28,8 +29,10 @@ pub(crate) struct Flight {
 struct State {
     /// Bytes that will come; unknown until the place that has them answered.
     len: Option<u32>,
-    /// What arrived, in order and without gaps; empty once `whole` is there.
+    /// What was pushed, in order and without gaps; empty once `whole` is there.
     pieces: Vec<Piece>,
+    /// What was copied, from the first byte; empty once `whole` is there.
+    buffer: BytesMut,
     arrived: u32,
     whole: Option<Bytes>,
     /// Which tier gave which bytes: runs by their end.
@@ -66,15 +69,29 @@ impl Flight {
         self.tell(|state| state.len = Some(len));
     }
 
-    /// The next `bytes` have come from `tier`. The writer never pushes past the announced length.
+    /// The next `bytes` have come from `tier`; they are kept as they are. The writer never goes past the announced length.
     pub(crate) fn push(&self, bytes: Bytes, tier: Tier) {
-        if bytes.is_empty() {
+        let len = bytes.len();
+        self.advance(len, tier, |state| state.pieces.push(Piece { start: state.arrived, bytes }));
+    }
+
+    /// The next `bytes` have come from `tier`; they are copied. Not for a flight that is read piece by piece.
+    pub(crate) fn copy(&self, bytes: &[u8], tier: Tier) {
+        self.advance(bytes.len(), tier, |state| {
+            if state.buffer.capacity() == 0 {
+                state.buffer.reserve(state.len.map_or(0, |len| len as usize));
+            }
+            state.buffer.extend_from_slice(bytes);
+        });
+    }
+
+    fn advance(&self, len: usize, tier: Tier, add: impl FnOnce(&mut State)) {
+        if len == 0 {
             return;
         }
         let mut state = self.state.lock();
-        let start = state.arrived;
-        state.arrived += bytes.len() as u32;
-        state.pieces.push(Piece { start, bytes });
+        add(&mut state);
+        state.arrived += len as u32;
         let end = state.arrived;
         state.run(end, tier);
         if state.wake_at.is_some_and(|needed| needed <= end) {
@@ -90,14 +107,21 @@ impl Flight {
         self.tell(|state| {
             state.arrived = 0;
             state.pieces = Vec::new();
+            state.buffer.clear();
             state.runs = Vec::new();
         });
     }
 
-    /// Everything has come: joins the pieces and gives the whole span, in one copy unless it came as one large piece.
+    /// Everything has come: gives the whole span in memory of its own. Pieces are joined in one copy, unless there is only one
+    /// large one; the buffer is taken as it is.
     pub(crate) fn assemble(&self) -> Bytes {
-        let pieces: Vec<Bytes> = self.state.lock().pieces.iter().map(|piece| piece.bytes.clone()).collect();
+        let (pieces, buffer) = {
+            let mut state = self.state.lock();
+            let pieces: Vec<Bytes> = state.pieces.iter().map(|piece| piece.bytes.clone()).collect();
+            (pieces, state.buffer.split().freeze())
+        };
         let whole = match pieces.as_slice() {
+            [] => buffer,
             // A small piece may be a part of a buffer many times its size, which it would keep alive.
             [only] if only.len() < OWN_BELOW => Bytes::copy_from_slice(only),
             pieces => join(pieces),
@@ -264,6 +288,9 @@ impl State {
         if start >= end {
             return Bytes::new();
         }
+        if let Some(copied) = self.buffer.get(start as usize..end as usize) {
+            return Bytes::copy_from_slice(copied);
+        }
         let (first, last) = (self.index_of(start), self.index_of(end - 1));
         let cut = |piece: &Piece| {
             let from = start.saturating_sub(piece.start) as usize;
@@ -374,10 +401,13 @@ mod tests {
     fn rewound_bytes_come_again() {
         let flight = Flight::default();
         flight.announce(4);
-        flight.push(Bytes::from_static(b"xx"), Tier::Peer);
+        flight.copy(b"xx", Tier::Peer);
+        assert_eq!(now(flight.range(0, 2)).unwrap().unwrap().bytes, "xx");
         flight.rewind();
         assert!(now(flight.range(0, 1)).is_none());
-        flight.push(Bytes::from_static(b"0123"), Tier::Origin);
+        flight.copy(b"012", Tier::Origin);
+        assert_eq!(now(flight.range(1, 3)).unwrap().unwrap().bytes, "12");
+        flight.copy(b"3", Tier::Origin);
         assert_eq!(flight.assemble(), "0123");
         assert_eq!(now(flight.range(0, 4)).unwrap().unwrap().by_tier, [0, 0, 0, 4]);
     }

@@ -69,15 +69,13 @@ impl Ram {
     /// Bytes `range` (not empty, in the block) if one entry has them all. Takes a shard's lock and allocates nothing.
     pub(crate) fn get(&self, block: BlockId, range: BlockRange) -> Option<Bytes> {
         if let Some(whole) = self.cache.get(&Slot { block, window: WHOLE }) {
-            return Some(whole.slice(range.start as usize..range.end as usize));
+            return part(whole.value(), range, 0);
         }
         let window = range.start / WINDOW;
         if (range.end - 1) / WINDOW != window {
             return None;
         }
-        let entry = self.cache.get(&Slot { block, window })?;
-        let base = window * WINDOW;
-        Some(entry.slice((range.start - base) as usize..(range.end - base) as usize))
+        part(self.cache.get(&Slot { block, window })?.value(), range, window * WINDOW)
     }
 
     /// Like [`Ram::get`], also from several windows; those are copied together.
@@ -89,14 +87,12 @@ impl Ram {
         if first == last {
             return None;
         }
-        let part = |window: u32| {
-            let start = range.start.max(window * WINDOW);
-            let end = u64::from(range.end).min((u64::from(window) + 1) * u64::from(WINDOW)) as u32;
-            let entry = self.cache.get(&Slot { block, window })?;
+        let in_window = |window: u32| {
             let base = window * WINDOW;
-            Some(entry.slice((start - base) as usize..(end - base) as usize))
+            let touched = BlockRange { start: range.start.max(base), end: range.end.min(base.saturating_add(WINDOW)) };
+            part(self.cache.get(&Slot { block, window })?.value(), touched, base)
         };
-        let parts: Option<Vec<Bytes>> = (first..=last).map(part).collect();
+        let parts: Option<Vec<Bytes>> = (first..=last).map(in_window).collect();
         Some(join(&parts?))
     }
 
@@ -107,16 +103,25 @@ impl Ram {
         }
     }
 
-    /// Keeps the windows that `bytes` is made of; `start` is a multiple of a window. Each gets memory of its own, so that one
-    /// that stays holds no more than its own bytes.
+    /// Keeps the windows that `bytes` is made of; `start` is a multiple of a window. Each has memory of its own, so that one that
+    /// stays holds no more than its own bytes; `bytes` must have that too.
     pub(crate) fn put_windows(&self, block: BlockId, start: u32, bytes: &Bytes) {
+        let alone = bytes.len() <= WINDOW as usize;
         for (i, chunk) in bytes.chunks(WINDOW as usize).enumerate() {
             if self.fits(chunk.len() as u32) {
                 let window = start / WINDOW + i as u32;
-                self.cache.insert(Slot { block, window }, Bytes::copy_from_slice(chunk));
+                let kept = if alone { bytes.clone() } else { Bytes::copy_from_slice(chunk) };
+                self.cache.insert(Slot { block, window }, kept);
             }
         }
     }
+}
+
+/// Bytes `range` of the block, of which `entry` starts at `base`; `None` if it ends before that, as it may for a caller that
+/// believes the block longer than who brought it here.
+fn part(entry: &Bytes, range: BlockRange, base: u32) -> Option<Bytes> {
+    let (start, end) = ((range.start - base) as usize, (range.end - base) as usize);
+    (end <= entry.len()).then(|| entry.slice(start..end))
 }
 
 #[cfg(test)]
@@ -142,6 +147,7 @@ mod tests {
         for range in [BlockRange::new(0, 1), BlockRange::new(70_000, 200_000), BlockRange::new(0, 1 << 20)] {
             assert_eq!(ram.get(BLOCK, range).unwrap(), cut(&data, range));
         }
+        assert!(ram.get(BLOCK, BlockRange::new((1 << 20) - 1, 2)).is_none());
     }
 
     #[test]
