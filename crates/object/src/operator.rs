@@ -83,12 +83,21 @@ impl ObjectStore for OperatorStore {
         }
         let reader = reader.await.map_err(&failed)?;
         let stream = match range.clone() {
+            // Servers read the end as a signed number, and refuse larger ones.
+            Some(range) if range.end > i64::MAX as u64 => reader.into_stream(range.start..).await,
             Some(range) => reader.into_stream(range).await,
             None => reader.into_stream(..).await,
         };
         let mut stream = stream.map_err(&failed)?;
         // Sends the request; the body is not read yet.
         let metadata = stream.metadata().await.map_err(&failed)?;
+        let etag = metadata.etag().map(quoted);
+        // Some servers ignore If-Match (rclone, Garage); the answer's ETag tells all the same.
+        if let (Some(wanted), Some(got)) = (if_match, &etag)
+            && quoted(wanted) != *got
+        {
+            return Err(ObjectError::Changed { store: self.name(), key: key.to_owned(), etag: wanted.to_owned() });
+        }
         let span = clamp(&self.name, key, range.as_ref(), metadata.content_length())?;
 
         let (store, name) = (self.name.clone(), key.to_owned());
@@ -99,7 +108,7 @@ impl ObjectStore for OperatorStore {
         let len = span.end - span.start;
         let mut body = ObjectBody::from_stream(object_name(key, &self.name), len, chunks);
         body.object_len = Some(metadata.content_length());
-        body.etag = metadata.etag().map(str::to_owned);
+        body.etag = etag;
         if len == metadata.content_length() {
             body.crc32c = recorded_crc(&metadata);
         }
@@ -164,9 +173,14 @@ impl ObjectStore for OperatorStore {
 fn object_meta(metadata: &Metadata) -> ObjectMeta {
     ObjectMeta {
         len: metadata.content_length(),
-        etag: metadata.etag().map(str::to_owned),
+        etag: metadata.etag().map(quoted),
         modified: metadata.last_modified().map(SystemTime::from),
     }
+}
+
+/// An ETag with its quotes: some servers leave them out in lists.
+fn quoted(etag: &str) -> String {
+    if etag.starts_with(['"', 'W']) { etag.to_owned() } else { format!("\"{etag}\"") }
 }
 
 /// The checksum in an answer's metadata; one that is not a decimal number counts as absent, as in JuiceFS.
