@@ -57,7 +57,7 @@ pub fn init(dir: &Path, group: &str, force: bool) -> Result<(), NetError> {
 /// Issues a certificate for `role` and `name`, valid for `days` days, with the CA in `ca_dir`, into `out_dir`.
 ///
 /// Errors: `Conflict` if `out_dir` holds one already ([`renew`] replaces it); `NotFound` without a CA; `Invalid` for a name of
-/// other characters.
+/// other characters or a number of days that is not 1 to [`CA_DAYS`].
 pub fn issue(ca_dir: &Path, role: Role, name: &str, out_dir: &Path, days: u32) -> Result<(), NetError> {
     write_issued(ca_dir, role, name, out_dir, days, Existing::Keep)
 }
@@ -113,6 +113,9 @@ fn write_issued(
     days: u32,
     existing: Existing,
 ) -> Result<(), NetError> {
+    if !(1..=CA_DAYS).contains(&days) {
+        return Err(NetError::Setting { setting: "days", value: days.into(), bounds: "1 to 3650 days" });
+    }
     let ca_path = ca_dir.join(CA_CERT);
     let (ca_pem, ca_key) = (read(&ca_path)?, read(&ca_dir.join(CA_KEY))?);
     let ca = &certificates(&ca_path)?[0];

@@ -103,3 +103,31 @@ fn warn_of_readable_key(path: &Path) {
         tracing::warn!(path = %path.display(), "private key is readable by other users: chmod 600 it");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::authority::{Authority, Validity};
+
+    #[test]
+    fn an_expired_certificate_does_not_load_and_says_so() {
+        let now = clock::unix_now();
+        let day = Duration::from_secs(86_400);
+        let authority = Authority::generate("g", Validity::days(now, 9)).unwrap();
+        let identity = PeerIdentity::new(Role::Node, "g", "n1").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let load = |validity| {
+            let issued = authority.sign(&identity, validity).unwrap();
+            std::fs::write(dir.path().join("ca.pem"), authority.own().cert_pem).unwrap();
+            std::fs::write(dir.path().join("cert.pem"), issued.cert_pem).unwrap();
+            std::fs::write(dir.path().join("key.pem"), issued.key_pem).unwrap();
+            Credentials::load(dir.path())
+        };
+        assert!(load(Validity { from: now - day, until: now + day }).is_ok());
+        let error = load(Validity { from: now - 2 * day, until: now - day }).unwrap_err().to_string();
+        assert!(error.contains("cert.pem cannot be used") && error.contains("expired"), "{error}");
+        assert!(error.ends_with("issue it again with `shoal cert issue`"), "{error}");
+    }
+}

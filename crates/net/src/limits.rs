@@ -29,6 +29,8 @@ pub(crate) const CONNECTION_WINDOW: u32 = 64 << 20;
 pub(crate) const SEND_WINDOW: u64 = 16 << 20;
 /// Bytes of datagrams (gossip) waiting to be read or sent; the oldest go first.
 pub(crate) const DATAGRAM_BUFFER: usize = 1 << 20;
+/// The same on connections this process made: answering peers send no datagrams, but without a buffer the library sends none.
+pub(crate) const ANSWERED_DATAGRAM_BUFFER: usize = 1 << 10;
 /// Largest gossip message in bytes: the full member list of 1000 nodes takes 20 KB.
 pub(crate) const MAX_GOSSIP_BYTES: usize = 1 << 20;
 /// Gossip messages waiting for a connection or a stream at once; more are dropped.

@@ -12,8 +12,8 @@ use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::error::NetError;
 use crate::limits::{
-    CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE, MAX_GOSSIP_STREAMS, MAX_STREAMS, SEND_WINDOW,
-    STREAM_WINDOW,
+    ANSWERED_DATAGRAM_BUFFER, CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE, MAX_GOSSIP_STREAMS,
+    MAX_STREAMS, SEND_WINDOW, STREAM_WINDOW,
 };
 
 /// How large packets to peers beyond this machine may be.
@@ -118,8 +118,8 @@ fn network(direction: Direction, payload: u16) -> TransportConfig {
 
 fn base(direction: Direction) -> TransportConfig {
     let (bidi, uni, datagrams) = match direction {
-        Direction::Inbound => (MAX_STREAMS, MAX_GOSSIP_STREAMS, Some(DATAGRAM_BUFFER)),
-        Direction::Outbound => (0, 0, None),
+        Direction::Inbound => (MAX_STREAMS, MAX_GOSSIP_STREAMS, DATAGRAM_BUFFER),
+        Direction::Outbound => (0, 0, ANSWERED_DATAGRAM_BUFFER),
     };
     let idle_ms = VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32);
     let mut config = TransportConfig::default();
@@ -127,7 +127,7 @@ fn base(direction: Direction) -> TransportConfig {
         .min_mtu(MIN_PAYLOAD)
         .max_concurrent_bidi_streams(bidi.into())
         .max_concurrent_uni_streams(uni.into())
-        .datagram_receive_buffer_size(datagrams)
+        .datagram_receive_buffer_size(Some(datagrams))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())

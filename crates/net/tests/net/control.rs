@@ -84,7 +84,7 @@ async fn a_request_over_its_bound_is_not_sent() {
 
 /// Sends raw bytes to a real node and gives all it answers.
 async fn ask_raw(files: &Files, node: &Endpoint, bytes: &[u8]) -> Result<Vec<u8>, quinn::ReadToEndError> {
-    let client = raw::client(Some(&files.issue(Role::Client, "raw")));
+    let client = raw::client(Some(&files.issued(Role::Client, "raw")));
     let connection = client.connect(node.local_addr(), "x").unwrap().await.unwrap();
     let (mut outbound, mut inbound) = connection.open_bi().await.unwrap();
     outbound.write_all(bytes).await.unwrap();
@@ -138,7 +138,7 @@ async fn bytes_that_are_no_request_are_answered_and_hurt_nobody() {
 #[tokio::test]
 async fn a_new_node_that_answers_in_another_version_is_invalid() {
     let files = Files::new();
-    let (server, addr) = raw::server(&files.issue(Role::Node, "n1"));
+    let (server, addr) = raw::server(&files.issued(Role::Node, "n1"));
     let serving = shoal_runtime::task::spawn("test-raw", async move {
         let connection = server.accept().await.unwrap().await.unwrap();
         let (mut outbound, _inbound) = connection.accept_bi().await.unwrap();

@@ -28,18 +28,17 @@ impl Files {
         Files { dir }
     }
 
-    pub fn issue(&self, role: Role, name: &str) -> PathBuf {
+    /// The directory of a certificate, issued when first asked for.
+    pub fn issued(&self, role: Role, name: &str) -> PathBuf {
         let out = self.dir.path().join(name);
-        ca::issue(&self.dir.path().join("ca"), role, name, &out, 1).unwrap();
+        if !out.exists() {
+            ca::issue(&self.dir.path().join("ca"), role, name, &out, 1).unwrap();
+        }
         out
     }
 
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     pub fn credentials(&self, role: Role, name: &str) -> Credentials {
-        Credentials::load(&self.issue(role, name)).unwrap()
+        Credentials::load(&self.issued(role, name)).unwrap()
     }
 }
 
