@@ -187,6 +187,8 @@ async fn serve_until_done(mounted: Mounted, shutdown: &Shutdown) -> anyhow::Resu
     loop {
         if mounted.is_finished() {
             tracing::info!(mountpoint = %mounted.mountpoint().display(), "unmounted");
+            // The session is over; ending it again only collects its threads.
+            let _ = mounted.unmount();
             return Ok(());
         }
         if clock::timeout(LOOK, shutdown.wait()).await.is_ok() {
