@@ -1,0 +1,39 @@
+//! The command line: one subcommand for each module that measures something.
+
+use clap::{Parser, Subcommand};
+use shoal_runtime::telemetry::{self, LogLevel};
+
+use crate::limits;
+
+/// Measures Shoal against what this machine gives without it.
+#[derive(Debug, Parser)]
+#[command(name = "shoal-bench", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Limits(limits::Args),
+}
+
+/// Runs the command the process was started with.
+pub fn run() -> anyhow::Result<()> {
+    telemetry::init(LogLevel::Warn);
+    match Cli::parse().command {
+        Command::Limits(args) => limits::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,285 @@
+//! QUIC's limit: bare quinn over loopback with mutual TLS, each end on a current-thread runtime of its own.
+//!
+//! A request is a new bidirectional stream with a length; the reply is as many bytes, sent without a copy. Packet size decides
+//! the speed, so it is measured at what the internet, a jumbo network and loopback carry.
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::{Arc, mpsc};
+use std::task::{Context as Poller, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, MtuDiscoveryConfig, Runtime, TransportConfig, UdpPoller};
+use shoal_runtime::shutdown::Shutdown;
+use shoal_runtime::{clock, task};
+
+use crate::buffer::Aligned;
+use crate::limits::BLOCK;
+use crate::limits::pki::{NAME, Pki};
+use crate::sample::{Effort, Meter, Sample};
+
+/// Kernel buffer of each socket; smaller ones lose packets at large sizes (measured: 20 % at 64 KiB with the default).
+const SOCKET_BYTES: usize = 4 << 20;
+/// Largest UDP payload over IPv4.
+const UDP_PAYLOAD_MAX: u16 = 65507;
+/// quinn sends at most so many packets by one system call.
+const SEGMENTS_MAX: usize = 10;
+/// Blocks sent at most until path MTU discovery has found the size asked for; it takes about one.
+const DISCOVERY_BLOCKS_MAX: usize = 200;
+/// Requests in flight at most.
+const DEPTH_MAX: u32 = 256;
+
+/// How large a packet the path is taken to carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mtu {
+    /// Ethernet with 1500 bytes: payload 1452 (IPv6 headers fit too).
+    Internet,
+    /// Ethernet with 9000 bytes: payload 8952.
+    Jumbo,
+    /// The loopback device with 65536 bytes: the largest payload UDP has.
+    Loopback,
+}
+
+impl Mtu {
+    /// UDP payload bytes of one packet.
+    pub const fn payload(self) -> u16 {
+        match self {
+            Mtu::Internet => 1452,
+            Mtu::Jumbo => 8952,
+            Mtu::Loopback => UDP_PAYLOAD_MAX,
+        }
+    }
+
+    /// Packets one send may hold: more than 65507 bytes would be refused by the kernel and taken for a black hole by quinn.
+    const fn segments(self) -> usize {
+        let fitting = UDP_PAYLOAD_MAX as usize / self.payload() as usize;
+        if fitting < SEGMENTS_MAX { fitting } else { SEGMENTS_MAX }
+    }
+}
+
+/// A connection whose other end is a thread of this process.
+pub struct Quic {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+    /// Where replies are gathered, as a reader of blocks would.
+    target: RefCell<Aligned>,
+    server_stop: Shutdown,
+    server: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Quic {
+    /// Connects over loopback and waits until packets have reached the size of `mtu`.
+    pub fn start(pki: &Pki, mtu: Mtu) -> anyhow::Result<Quic> {
+        let (server_stop, (ready, bound)) = (Shutdown::new(), mpsc::channel());
+        let mut config =
+            quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(Arc::clone(&pki.server))?));
+        config.transport_config(Arc::new(transport(mtu)?));
+        let stop = server_stop.clone();
+        let server = task::thread("limit-quic", move || {
+            tokio_runtime()?.block_on(async {
+                let endpoint = endpoint(mtu, Some(config))?;
+                let _ = ready.send(endpoint.local_addr()?);
+                tokio::select! {
+                    result = serve(&endpoint) => result,
+                    () = stop.wait() => Ok(()),
+                }
+            })
+        });
+        let addr: SocketAddr = bound.recv().context("the server thread ended")?;
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(Arc::clone(&pki.client))?));
+        config.transport_config(Arc::new(transport(mtu)?));
+        let runtime = tokio_runtime()?;
+        let connection =
+            runtime.block_on(async { anyhow::Ok(endpoint(mtu, None)?.connect_with(config, addr, NAME)?.await?) })?;
+        let target = RefCell::new(Aligned::zeroed(BLOCK));
+        let quic = Quic { runtime, connection, target, server_stop, server: Some(server) };
+        quic.discover(mtu)?;
+        Ok(quic)
+    }
+
+    /// Requests of `size` bytes, at most a block, `depth` at a time.
+    pub fn get(&self, effort: &Effort, size: usize, depth: usize) -> anyhow::Result<Sample> {
+        ensure!(
+            size <= BLOCK && (1..=DEPTH_MAX as usize).contains(&depth),
+            "size {size} or depth {depth} out of range"
+        );
+        let meter = RefCell::new(Meter::start(effort));
+        let in_flight = RefCell::new(0);
+        let worker = async || {
+            while meter.borrow().goes_on(*in_flight.borrow()) {
+                *in_flight.borrow_mut() += 1;
+                let began = clock::now();
+                self.get_one(size).await?;
+                *in_flight.borrow_mut() -= 1;
+                meter.borrow_mut().done(began, size as u64);
+            }
+            anyhow::Ok(())
+        };
+        self.runtime.block_on(futures::future::try_join_all((0..depth).map(|_| worker())))?;
+        Ok(meter.into_inner().finish())
+    }
+
+    /// Packets lost so far as the client's side of the path saw it, and packets sent; losses on loopback mean full buffers.
+    pub fn packets_lost_and_sent(&self) -> (u64, u64) {
+        let path = self.connection.stats().path;
+        (path.lost_packets, path.sent_packets)
+    }
+
+    async fn get_one(&self, size: usize) -> anyhow::Result<()> {
+        let (mut send, mut receive) = self.connection.open_bi().await?;
+        send.write_all(&(size as u32).to_le_bytes()).await?;
+        send.finish()?;
+        let mut received = 0;
+        while let Some(chunk) = receive.read_chunk(usize::MAX, false).await? {
+            let (start, len) = (chunk.offset as usize, chunk.bytes.len());
+            ensure!(start + len <= size, "a reply of more than the {size} bytes asked for");
+            self.target.borrow_mut()[start..start + len].copy_from_slice(&chunk.bytes);
+            received += len;
+        }
+        ensure!(received == size, "a reply of {received} bytes instead of {size}");
+        Ok(())
+    }
+
+    /// Both directions must have found the size: requests alone never fill a packet, so the server's side is told by speed only;
+    /// a fixed number of further blocks gives it time.
+    fn discover(&self, mtu: Mtu) -> anyhow::Result<()> {
+        for _ in 0..DISCOVERY_BLOCKS_MAX {
+            self.get(&Effort::ops(1), BLOCK, 1)?;
+            if self.connection.stats().path.current_mtu == mtu.payload() {
+                self.get(&Effort::ops(10), BLOCK, 1)?;
+                return Ok(());
+            }
+        }
+        let found = self.connection.stats().path.current_mtu;
+        anyhow::bail!("path MTU discovery stayed at {found} bytes instead of {}", mtu.payload())
+    }
+}
+
+impl Drop for Quic {
+    fn drop(&mut self) {
+        self.connection.close(0u32.into(), b"done");
+        self.server_stop.trigger();
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+fn tokio_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no tokio runtime")
+}
+
+fn transport(mtu: Mtu) -> anyhow::Result<TransportConfig> {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu.payload());
+    let mut transport = TransportConfig::default();
+    transport
+        .mtu_discovery_config(Some(discovery))
+        .enable_segmentation_offload(mtu.segments() > 1)
+        .max_concurrent_bidi_streams(DEPTH_MAX.into())
+        .max_idle_timeout(Some(Duration::from_secs(600).try_into()?))
+        .keep_alive_interval(Some(Duration::from_secs(5)));
+    Ok(transport)
+}
+
+fn endpoint(mtu: Mtu, server: Option<quinn::ServerConfig>) -> anyhow::Result<Endpoint> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback socket")?;
+    enlarge(&socket)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let socket = Arc::new(Segmented { inner: runtime.wrap_udp_socket(socket)?, segments: mtu.segments() });
+    let mut config = quinn::EndpointConfig::default();
+    // What the peer may send: quinn's default is 1472. The buffer is 2048 times as large, so no larger than needed.
+    config.max_udp_payload_size(mtu.payload().max(1472))?;
+    Endpoint::new_with_abstract_socket(config, server, socket, runtime).context("no QUIC endpoint")
+}
+
+/// Root may exceed `net.core.rmem_max`; others get as much as it allows.
+fn enlarge(socket: &UdpSocket) -> io::Result<()> {
+    let plain = socket2::SockRef::from(socket);
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BYTES).is_err() {
+        plain.set_recv_buffer_size(SOCKET_BYTES)?;
+    }
+    plain.set_send_buffer_size(SOCKET_BYTES)
+}
+
+async fn serve(endpoint: &Endpoint) -> anyhow::Result<()> {
+    let body = Bytes::from(shoal_testkit::seeded_bytes(5, BLOCK));
+    let connection = endpoint.accept().await.context("the endpoint was closed")?.await?;
+    loop {
+        let (send, receive) = connection.accept_bi().await?;
+        task::spawn("limit-quic-reply", reply(send, receive, body.clone()));
+    }
+}
+
+/// A client that hangs up ends the reply; it has nobody to tell.
+async fn reply(mut send: quinn::SendStream, mut receive: quinn::RecvStream, body: Bytes) -> anyhow::Result<()> {
+    let mut request = [0; 4];
+    receive.read_exact(&mut request).await?;
+    let size = (u32::from_le_bytes(request) as usize).min(body.len());
+    send.write_chunk(body.slice(..size)).await?;
+    send.finish()?;
+    Ok(())
+}
+
+/// quinn's socket, except that one send holds at most `segments` packets.
+#[derive(Debug)]
+struct Segmented {
+    inner: Arc<dyn AsyncUdpSocket>,
+    segments: usize,
+}
+
+impl AsyncUdpSocket for Segmented {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Poller<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, buffers, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments().min(self.segments)
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_send_exceeds_what_udp_carries() {
+        for (mtu, segments) in [(Mtu::Internet, 10), (Mtu::Jumbo, 7), (Mtu::Loopback, 1)] {
+            assert_eq!(mtu.segments(), segments);
+            assert!(mtu.segments() * usize::from(mtu.payload()) <= usize::from(UDP_PAYLOAD_MAX));
+        }
+    }
+}
