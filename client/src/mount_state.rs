@@ -1,5 +1,6 @@
 //! What a running mount tells other commands of itself, through the virtual file `.config` in its root.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +8,6 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use shoal_fuse::CONFIG_NAME;
 use shoal_volume::RingOptions;
-
-use crate::target::below;
 
 /// How long another command waits for a ring that the mount already uses.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,5 +56,26 @@ impl MountState {
         let certs = self.certs.clone()?;
         let ring = RingOptions { group: self.group.clone(), seeds: self.join.clone(), certs, patience: PATIENCE };
         (!self.join.is_empty()).then_some(ring)
+    }
+}
+
+/// `path` as the bytes of an absolute path in a volume: the part of it below `root`.
+fn below(root: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let rest =
+        path.strip_prefix(root).with_context(|| format!("{} is not below {}", path.display(), root.display()))?;
+    let mut bytes = b"/".to_vec();
+    bytes.extend_from_slice(rest.as_os_str().as_bytes());
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_below_a_mount_are_absolute_in_the_volume() {
+        assert_eq!(below(Path::new("/mnt"), Path::new("/mnt/a/b")).expect("below"), b"/a/b");
+        assert_eq!(below(Path::new("/mnt"), Path::new("/mnt")).expect("below"), b"/");
+        assert!(below(Path::new("/mnt"), Path::new("/other")).is_err());
     }
 }

@@ -66,15 +66,6 @@ pub(crate) async fn open(
     Ok(Target { volume, ring, paths: inside })
 }
 
-/// `path` as the bytes of an absolute path in a volume: the part of it below `root`.
-pub(crate) fn below(root: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let rest =
-        path.strip_prefix(root).with_context(|| format!("{} is not below {}", path.display(), root.display()))?;
-    let mut bytes = b"/".to_vec();
-    bytes.extend_from_slice(rest.as_os_str().as_bytes());
-    Ok(bytes)
-}
-
 /// Bytes of a path for people.
 pub(crate) fn shown(path: &[u8]) -> String {
     Path::new(OsStr::from_bytes(path)).display().to_string()
@@ -91,12 +82,5 @@ mod tests {
         assert_eq!(split_path("sqlite3://b.db:/"), ("sqlite3://b.db", "/"));
         assert_eq!(split_path("redis://h:6379/1"), ("redis://h:6379/1", "/"));
         assert_eq!(split_path("redis://:pw@h:6379/1:/x"), ("redis://:pw@h:6379/1", "/x"));
-    }
-
-    #[test]
-    fn paths_below_a_mount_are_absolute_in_the_volume() {
-        assert_eq!(below(Path::new("/mnt"), Path::new("/mnt/a/b")).expect("below"), b"/a/b");
-        assert_eq!(below(Path::new("/mnt"), Path::new("/mnt")).expect("below"), b"/");
-        assert!(below(Path::new("/mnt"), Path::new("/other")).is_err());
     }
 }

@@ -8,7 +8,9 @@ mod handles;
 mod metrics;
 mod mount;
 mod ops;
+mod options;
 mod virtual_files;
 
-pub use mount::{FuseOptions, MountError, Mounted, mount};
+pub use mount::{MountError, Mounted, mount};
+pub use options::FuseOptions;
 pub use virtual_files::{CONFIG_NAME, STATS_NAME};

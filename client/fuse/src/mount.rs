@@ -3,7 +3,6 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use shoal_runtime::metrics::Registry;
@@ -11,32 +10,8 @@ use shoal_types::ErrorKind;
 use shoal_vfs::Vfs;
 use tokio::runtime::Handle;
 
-use crate::ops::{KERNEL_READAHEAD_BYTES, ShoalFs};
-
-/// How a volume is mounted. The lifetimes have JuiceFS's names and defaults.
-#[derive(Debug, Clone)]
-pub struct FuseOptions {
-    /// An existing directory.
-    pub mountpoint: PathBuf,
-    /// What `df` and `mount` show as the source, such as `Shoal:train`.
-    pub fsname: String,
-    /// Lets other users than the mounting one in; the kernel checks permissions in any case.
-    pub allow_other: bool,
-    /// Further options of `mount -o`, as they stand.
-    pub extra: Vec<String>,
-    /// FUSE threads.
-    pub threads: usize,
-    /// How long the kernel trusts an attribute.
-    pub attr_ttl: Duration,
-    /// How long the kernel trusts a name of a file.
-    pub entry_ttl: Duration,
-    /// How long the kernel trusts a name of a directory.
-    pub dir_entry_ttl: Duration,
-    /// How long the kernel trusts the absence of a name.
-    pub negative_ttl: Duration,
-    /// Content of the virtual file `.config`.
-    pub config_json: String,
-}
+use crate::ops::ShoalFs;
+use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
 
 /// A volume could not be mounted.
 #[derive(Debug, thiserror::Error)]

@@ -25,14 +25,11 @@ use crate::attr::{file_attr, kind};
 use crate::errno::{errno, read_errno};
 use crate::handles::{DirHandle, Handle, Handles};
 use crate::metrics::FuseMetrics;
-use crate::mount::FuseOptions;
+use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
 use crate::virtual_files::VirtualFile;
 
 /// Requests the kernel may have in flight in the background (read-ahead, direct I/O). fuser's default of 16 throttles both.
 const MAX_BACKGROUND: u16 = 256;
-
-/// Longest read-ahead the kernel may do by itself, in bytes; the mount raises the device's own limit to it where it may.
-pub(crate) const KERNEL_READAHEAD_BYTES: u32 = 1 << 20;
 
 /// Inode numbers are never reused, so every generation is the first.
 const GENERATION: Generation = Generation(0);

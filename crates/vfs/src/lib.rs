@@ -8,11 +8,12 @@ mod cursor;
 mod error;
 mod inode;
 mod metrics;
+mod open_file;
 mod reader;
 mod vfs;
 mod walk;
 
 pub use error::VfsError;
-pub use reader::OpenFile;
+pub use open_file::OpenFile;
 pub use vfs::{Opened, Parts, Vfs, VfsOptions};
 pub use walk::{WalkEntry, WalkReport};

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
-use parking_lot::Mutex;
 use shoal_cache::CacheError;
 use shoal_format::CHUNK_BYTES;
 use shoal_runtime::clock;
 use shoal_types::{Ctx, ErrorKind};
 
 use crate::chunk_map::{ChunkMap, Part};
-use crate::cursor::Cursor;
 use crate::error::VfsError;
 use crate::inode::Inode;
+use crate::open_file::OpenFile;
 use crate::vfs::Vfs;
 
 /// Times a slice list is read again after its object was missing. JuiceFS clients commit after upload, so one is enough but for a
@@ -26,23 +25,6 @@ const STALE_RETRIES: u32 = 3;
 
 /// Pause before a slice list is read again, times the attempt.
 const STALE_PAUSE: Duration = Duration::from_millis(100);
-
-/// One open handle of a regular file.
-pub struct OpenFile {
-    pub(crate) inode: Arc<Inode>,
-    cursor: Mutex<Cursor>,
-}
-
-impl OpenFile {
-    pub(crate) fn new(inode: Arc<Inode>) -> OpenFile {
-        OpenFile { inode, cursor: Mutex::new(Cursor::default()) }
-    }
-
-    /// Length of the file in bytes as last seen.
-    pub fn length(&self) -> u64 {
-        self.inode.length()
-    }
-}
 
 /// The span of a read inside the file, as chunk number, start and end in the chunk, place in the answer.
 fn chunk_spans(offset: u64, end: u64) -> impl Iterator<Item = (u32, u32, u32, usize)> {

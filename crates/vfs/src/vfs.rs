@@ -18,7 +18,7 @@ use crate::chunk_map::BlockNames;
 use crate::error::VfsError;
 use crate::inode::Inode;
 use crate::metrics::VfsMetrics;
-use crate::reader::OpenFile;
+use crate::open_file::OpenFile;
 
 /// What a volume is made of.
 pub struct Parts {

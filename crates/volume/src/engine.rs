@@ -6,7 +6,7 @@ use shoal_meta::Engine;
 use shoal_meta_sql::OpenMode;
 
 use crate::error::VolumeError;
-use crate::open::redact;
+use crate::redact::redact;
 
 /// Engines of the format that are not built yet: refused by name rather than as unknown.
 const NOT_YET: [&str; 10] = ["redis", "rediss", "unix", "postgres", "mysql", "tikv", "etcd", "fdb", "badger", "memkv"];

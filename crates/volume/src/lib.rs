@@ -10,9 +10,11 @@ mod error;
 mod format;
 pub mod import;
 mod open;
+mod redact;
 
 pub use attach::{AttachOptions, Attached, RingClient, RingOptions, connect};
 pub use bucket::{Bucket, open_bucket};
 pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
-pub use open::{Access, OpenOptions, Volume, redact};
+pub use open::{Access, OpenOptions, Volume};
+pub use redact::redact;

@@ -1,0 +1,32 @@
+//! What a mount is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest read-ahead the kernel may do by itself, in bytes; the mount raises the device's own limit to it where it may.
+pub(crate) const KERNEL_READAHEAD_BYTES: u32 = 1 << 20;
+
+/// How a volume is mounted. The lifetimes have JuiceFS's names and defaults.
+#[derive(Debug, Clone)]
+pub struct FuseOptions {
+    /// An existing directory.
+    pub mountpoint: PathBuf,
+    /// What `df` and `mount` show as the source, such as `Shoal:train`.
+    pub fsname: String,
+    /// Lets other users than the mounting one in; the kernel checks permissions in any case.
+    pub allow_other: bool,
+    /// Further options of `mount -o`, as they stand.
+    pub extra: Vec<String>,
+    /// FUSE threads.
+    pub threads: usize,
+    /// How long the kernel trusts an attribute.
+    pub attr_ttl: Duration,
+    /// How long the kernel trusts a name of a file.
+    pub entry_ttl: Duration,
+    /// How long the kernel trusts a name of a directory.
+    pub dir_entry_ttl: Duration,
+    /// How long the kernel trusts the absence of a name.
+    pub negative_ttl: Duration,
+    /// Content of the virtual file `.config`.
+    pub config_json: String,
+}
