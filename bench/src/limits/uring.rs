@@ -88,7 +88,7 @@ impl UringFile {
     fn write_all(&mut self) -> anyhow::Result<()> {
         for offset in (0..self.bytes).step_by(BLOCK) {
             self.push(Direction::Write, 0, offset, BLOCK)?;
-            self.ring.submit_and_wait(1)?;
+            self.wait()?;
             let done = self.ring.completion().next().context("io_uring gave no completion")?;
             ensure!(done.result() == BLOCK as i32, "filling the test file failed: {}", outcome(done.result()));
         }
@@ -115,7 +115,7 @@ impl UringFile {
             if free.len() == depth {
                 break;
             }
-            self.ring.submit_and_wait(1)?;
+            self.wait()?;
             for done in self.ring.completion() {
                 let slot = done.user_data() as usize;
                 free.push(slot);
@@ -128,8 +128,23 @@ impl UringFile {
         failure.map_or_else(|| Ok(meter.finish()), Err)
     }
 
+    /// Submits what was pushed and waits for a completion.
+    fn wait(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // What is in flight cannot be waited for any more and may still write into the slots: they are never freed.
+                    std::mem::forget(std::mem::replace(&mut self.slots, Aligned::zeroed(0)));
+                    return Err(error).context("io_uring refuses to go on");
+                }
+            }
+        }
+    }
+
     fn push(&mut self, way: Direction, slot: usize, offset: u64, len: usize) -> anyhow::Result<()> {
-        let memory = self.slots[slot * BLOCK..][..len].as_mut_ptr();
+        let memory = self.slots.get_mut(slot * BLOCK..).context("the ring failed before")?[..len].as_mut_ptr();
         let (fixed, fd, len) = (types::Fixed(0), types::Fd(self.file.as_raw_fd()), len as u32);
         let entry: squeue::Entry = match (self.registered, way) {
             (true, Direction::Read) => opcode::ReadFixed::new(fixed, memory, len, 0).offset(offset).build(),
@@ -138,7 +153,8 @@ impl UringFile {
             (false, Direction::Write) => opcode::Write::new(fd, memory, len).offset(offset).build(),
         };
         let entry = entry.user_data(slot as u64);
-        // SAFETY: `memory` is the slot of this operation alone until its completion is seen, and `slots` outlives the ring.
+        // SAFETY: `memory` is the slot of this operation alone until its completion is seen; `run` and `write_all` see every one
+        // before they return, or `wait` has leaked `slots`.
         unsafe { self.ring.submission().push(&entry) }.context("the submission queue is full")
     }
 }

@@ -108,6 +108,10 @@ pub fn layers(manifests: &[Manifest]) -> Vec<String> {
                 }
                 continue;
             }
+            if on == name && dependency.kind == Kind::Dev {
+                // A crate's own tests may turn on its `testing` feature this way.
+                continue;
+            }
             if let Some(Some(theirs)) = known.get(on.as_str())
                 && *theirs >= ours
             {
@@ -139,7 +143,9 @@ fn a_dependency_that_is_not_strictly_lower_is_refused() {
     let parse = |text| Manifest::parse(text).unwrap();
     let manifests = [
         parse("[package]\nname = 'a'\nmetadata.layer = 1\n[dependencies]\nb = { path = '../b' }\nserde = '1'"),
-        parse("[package]\nname = 'b'\nmetadata.layer = 1\n[dev-dependencies]\nshoal-testkit = '*'\nc.workspace = true"),
+        parse(
+            "[package]\nname = 'b'\nmetadata.layer = 1\n[dev-dependencies]\nshoal-testkit = '*'\nc.workspace = true\nb = '*'",
+        ),
         parse(
             "[package]\nname = 'c'\nmetadata.layer = 2\n[target.'cfg(unix)'.dependencies]\na = '*'\n[dependencies]\nshoal-testkit = '*'",
         ),
