@@ -31,11 +31,12 @@ use crate::warm::{self, WarmProgress, WarmReport};
 /// How a client's cache works.
 #[derive(Debug, Clone)]
 pub struct ClientCacheConfig {
-    /// Bytes for blocks in memory, those on their way included; at least [`MIN_MEMORY`] are used. Default 512 MiB. A quarter is
-    /// for blocks on their way, and half of that for those fetched ahead.
+    /// Bytes for blocks in memory, those on their way included. Default 512 MiB. A quarter of it, and no less than
+    /// [`MIN_MEMORY`], is for blocks on their way, and half of that for those fetched ahead; the rest keeps blocks.
     pub memory: u64,
     /// Longest time a node may be silent before the next place is asked. Default 5 s: an owner that has to fetch the block is
-    /// silent until the origin's first byte, and origins answer within a second but for bad moments.
+    /// silent until the origin's first byte, and origins answer within a second but for bad moments. The endpoint's own timeouts
+    /// hold too.
     pub peer_timeout: Duration,
     /// How many owners of a block are asked before the origin, at least 1. Default 2; more than the nodes' own setting costs a
     /// request that answers "not owner".
@@ -59,7 +60,7 @@ impl Default for ClientCacheConfig {
     }
 }
 
-/// Least memory a client's cache uses, in bytes: room for four blocks of 4 MiB on their way. Nothing is kept at that size.
+/// Least memory a client's cache uses, in bytes: room for four blocks of 4 MiB on their way. With no more, nothing is kept.
 pub const MIN_MEMORY: u64 = 16 << 20;
 
 /// A client's cache: memory, and the places behind it. Cheap to clone.
@@ -218,6 +219,14 @@ impl ClientCache {
 
     async fn miss(&self, class: Class, block: &Block, range: BlockRange) -> Result<Delivered, CacheError> {
         let id = block.key.id();
+        let in_ram = |bytes| {
+            let mut by_tier = [0; TIERS];
+            by_tier[Tier::Ram as usize] = range.len();
+            Delivered { bytes, by_tier }
+        };
+        if let Some(bytes) = self.0.ram.gather(id, range) {
+            return Ok(in_ram(bytes));
+        }
         let whole = Span::whole(block);
         let read = Read {
             len: block.plain_len,
@@ -227,11 +236,7 @@ impl ClientCache {
         };
         let part = Span { block: id, range: extent(read) };
         let (span, flight) = match self.0.flights.join(&block.key, &[whole, part], || self.0.ram.gather(id, range)) {
-            Joined::Elsewhere(bytes) => {
-                let mut by_tier = [0; TIERS];
-                by_tier[Tier::Ram as usize] = range.len();
-                return Ok(Delivered { bytes, by_tier });
-            }
+            Joined::Elsewhere(bytes) => return Ok(in_ram(bytes)),
             Joined::Running(span, flight) => (span, flight),
             Joined::Started(flight, ticket) => {
                 self.start(class, block, part, ticket, None);

@@ -1,4 +1,5 @@
 //! What a node's and a client's tiers promise, with real stores, real sockets on loopback and an object store that can fail.
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails with the place, which is what it is for")]
 
 #[path = "cache/client.rs"]
 mod client;
