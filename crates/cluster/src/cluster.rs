@@ -42,7 +42,8 @@ pub struct ClusterConfig {
 
 /// This node's membership of the ring. Cheap to clone.
 ///
-/// Ends with [`Cluster::leave`], or when the last clone is dropped, and then without a goodbye.
+/// Ends with [`Cluster::leave`] or [`Cluster::stop`], or when the last clone is dropped; an endpoint whose service holds a clone
+/// is held by the membership in turn, so call one of the two.
 #[derive(Clone)]
 pub struct Cluster {
     shared: Arc<Shared>,
@@ -85,8 +86,10 @@ impl Cluster {
         let run = owner.run(gossip_in, requests_in, settle);
         let end = ended.clone();
         task::spawn("cluster-owner", async move {
-            run.await;
-            end.trigger();
+            tokio::select! {
+                () = end.wait() => {}
+                () = run => end.trigger(),
+            }
         });
         let shared = Shared { gossip, requests, views, settled, ended, metrics, timing };
         Ok(Cluster { shared: Arc::new(shared) })
@@ -101,7 +104,7 @@ impl Cluster {
 
     /// The views of this node, now and as they change.
     pub fn views(&self) -> ViewWatch {
-        self.shared.views.clone()
+        self.shared.views.clone_seen()
     }
 
     /// The newest view as bytes: the answer to `Request::View`.
@@ -124,7 +127,7 @@ impl Cluster {
         let timing = &self.shared.timing;
         let mut settled = self.shared.settled.clone();
         let _ = clock::timeout(timing.call_timeout / 2, settled.wait_for(|settled| *settled)).await;
-        let mut views = self.shared.views.clone();
+        let mut views = self.shared.views.clone_seen();
         let mut sent = 0;
         loop {
             let view = views.current();
@@ -135,6 +138,11 @@ impl Cluster {
             }
             let _ = clock::timeout(timing.watch_every, views.changed()).await;
         }
+    }
+
+    /// Ends membership at once and without a goodbye, as a crash would: the ring notices by itself. Callable from anywhere.
+    pub fn stop(&self) {
+        self.shared.ended.trigger();
     }
 
     /// Tells the ring that this node leaves, waits `Timing::leave_for` for that to spread, and ends membership.

@@ -88,7 +88,7 @@ impl Follower {
 
     /// The views, now and as they change; there is always at least one node in them.
     pub fn views(&self) -> ViewWatch {
-        self.views.clone()
+        self.views.clone_seen()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::pace::Pace;
 use crate::remembered::Remembered;
 use crate::seeds::{self, Answer, Asked, SEEDS_ASKED_MAX};
 use crate::timing::Timing;
-use crate::view::ViewPublisher;
+use crate::view::{MEMBERS_MAX, ViewPublisher};
 
 /// Packets taken before timers get their turn.
 const BATCH: usize = 256;
@@ -56,7 +56,10 @@ pub(crate) struct Owner {
     seeds: Vec<String>,
     /// Seeds that did not answer when last asked; each is warned about once.
     silent: HashSet<String>,
-    round: Option<JoinHandle<Vec<Asked>>>,
+    /// Addresses of members that went down, until they come up again.
+    dead: HashSet<SocketAddr>,
+    /// Answers of the seeds asked last; ends with the last of them.
+    round: Option<mpsc::Receiver<Asked>>,
     /// Members that are not published yet.
     unpublished: Option<Vec<Arc<Member>>>,
     publish_after: Instant,
@@ -72,7 +75,8 @@ pub(crate) struct Owner {
 enum Woken {
     Gossip(Bytes),
     Request(Option<Request>),
-    Asked(Vec<Asked>),
+    /// One seed's answer, or the end of the round.
+    Asked(Option<Asked>),
     Time,
 }
 
@@ -100,6 +104,7 @@ impl Owner {
             metrics,
             seeds,
             silent: HashSet::new(),
+            dead: HashSet::new(),
             round: None,
             unpublished: None,
             publish_after: now,
@@ -130,8 +135,13 @@ impl Owner {
                         self.membership.receive(now, &packet);
                     }
                 }
-                Woken::Asked(asked) => {
-                    self.heard(now, asked);
+                Woken::Asked(Some(asked)) => {
+                    if self.heard(now, asked) {
+                        settled.send_replace(true);
+                    }
+                }
+                Woken::Asked(None) => {
+                    self.round = None;
                     settled.send_replace(true);
                 }
                 Woken::Request(None) => return,
@@ -175,30 +185,28 @@ impl Owner {
     ) -> Woken {
         let asked = async {
             match &mut self.round {
-                Some(round) => round.await.unwrap_or_default(),
+                Some(round) => round.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             request = requests.recv() => Woken::Request(request),
-            Some(packet) = gossip.recv() => Woken::Gossip(packet),
             asked = asked => Woken::Asked(asked),
+            Some(packet) = gossip.recv() => Woken::Gossip(packet),
             () = clock::sleep_until(until) => Woken::Time,
         }
     }
 
     /// Carries out what the protocol decided.
     fn flush(&mut self, now: Duration) {
-        while let Some((to, packet)) = self.membership.poll_send() {
-            self.endpoint.gossip(to, packet);
-        }
         for event in self.membership.take_events() {
             self.metrics.happened(&event);
             report(&event);
-            if let Event::Down(member) = event {
-                self.endpoint.forget(member.addr);
-            }
+            self.forget_connections(&event);
+        }
+        while let Some((to, packet)) = self.membership.poll_send() {
+            self.endpoint.gossip(to, packet);
         }
         let refused = self.membership.refused();
         self.metrics.gossip_refused(refused - self.refused);
@@ -209,6 +217,23 @@ impl Owner {
             }
             self.unpublished = Some(members);
         }
+    }
+
+    /// A connection to a process that is gone would swallow what is sent to the next one, and the failures of a dead address
+    /// would delay the first words to a living one.
+    fn forget_connections(&mut self, event: &Event) {
+        let addr = match event {
+            Event::Down(member) => {
+                if self.dead.len() < MEMBERS_MAX {
+                    self.dead.insert(member.addr);
+                }
+                member.addr
+            }
+            Event::Up(member) if self.dead.remove(&member.addr) => member.addr,
+            Event::Renewed(member) => member.addr,
+            Event::Up(_) | Event::Rejoined(_) => return,
+        };
+        self.endpoint.forget(addr);
     }
 
     fn publish_if_due(&mut self) {
@@ -223,11 +248,8 @@ impl Owner {
         tracing::debug!(version = view.version, epoch = view.epoch(), members = view.members.len(), "ring view");
         let me = self.membership.me();
         self.remembered.incarnation = me.incarnation;
-        let others: Vec<_> = view.members.iter().filter(|member| member.id != me.id).cloned().collect();
-        // The last company known is worth more than the knowledge that it is gone.
-        if !others.is_empty() {
-            self.remembered.members = others;
-        }
+        let others = view.members.iter().filter(|member| member.id != me.id).cloned().collect();
+        self.remembered.now(others);
     }
 
     fn save_if_due(&mut self) {
@@ -266,31 +288,32 @@ impl Owner {
         let mut known: Vec<SocketAddr> = view.members.iter().map(|member| member.addr).collect();
         known.extend([self.membership.me().addr, self.endpoint.local_addr()]);
         let (endpoint, limit) = (self.endpoint.clone(), self.timing.call_timeout);
-        self.round =
-            Some(task::spawn("cluster-ask", async move { seeds::ask_all(&endpoint, targets, &known, limit).await }));
+        let (out, answers) = mpsc::channel(targets.len());
+        task::spawn("cluster-ask", async move { seeds::ask_all(&endpoint, targets, &known, limit, out).await });
+        self.round = Some(answers);
     }
 
-    fn heard(&mut self, now: Duration, asked: Vec<Asked>) {
-        self.round = None;
-        for Asked { seed, answer } in asked {
-            match answer {
-                Answer::Known => {}
-                Answer::Members(members) => {
-                    if self.silent.remove(&seed) {
-                        tracing::info!(seed, "seed answers again");
-                    }
-                    self.membership.meet(now, &members);
+    /// Takes one seed's answer; true if it led to a ring.
+    fn heard(&mut self, now: Duration, Asked { seed, answer }: Asked) -> bool {
+        match answer {
+            Answer::Known => {}
+            Answer::Members(members) => {
+                if self.silent.remove(&seed) {
+                    tracing::info!(seed, "seed answers again");
                 }
-                Answer::Failed(why) if !self.seeds.contains(&seed) => {
-                    tracing::debug!(node = seed, why, "remembered node does not answer");
-                }
-                Answer::Failed(why) => {
-                    if self.silent.insert(seed.clone()) {
-                        tracing::warn!(seed, why, "seed does not answer; will keep trying");
-                    }
+                self.membership.meet(now, &members);
+                return true;
+            }
+            Answer::Failed(why) if !self.seeds.contains(&seed) => {
+                tracing::debug!(node = seed, why, "remembered node does not answer");
+            }
+            Answer::Failed(why) => {
+                if self.silent.insert(seed.clone()) {
+                    tracing::warn!(seed, why, "seed does not answer; will keep trying");
                 }
             }
         }
+        false
     }
 
     async fn leave(&mut self, now: Duration) {
@@ -307,14 +330,6 @@ impl Owner {
         }
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
-        }
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if let Some(round) = &self.round {
-            round.abort();
         }
     }
 }

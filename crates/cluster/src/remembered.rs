@@ -22,12 +22,16 @@ const FILE: &str = "members";
 /// First bytes of the file; the last one is the format number.
 const MAGIC: [u8; 8] = *b"shoalmb\x01";
 
+/// Members kept that are gone.
+const GONE_MAX: usize = 32;
+
 /// What is kept between runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     /// Highest incarnation this node has used: its next life must be above, even if the clock went back.
     pub(crate) incarnation: u64,
-    /// The other members when there were last any.
+    /// The other members, and after them, newest first, some that are gone: a node that was cut off loses its peers one by
+    /// one, and each of them may be the one that is back first.
     pub(crate) members: Vec<Arc<Member>>,
 }
 
@@ -50,6 +54,14 @@ impl Remembered {
             tracing::warn!(path = %path.display(), "remembered members are unreadable: relying on the seeds");
             Remembered::default()
         })
+    }
+
+    /// The other members are `others` now.
+    pub(crate) fn now(&mut self, others: Vec<Arc<Member>>) {
+        let mut gone = std::mem::replace(&mut self.members, others);
+        gone.retain(|member| self.members.iter().all(|other| other.id != member.id));
+        gone.truncate(GONE_MAX.min(MEMBERS_MAX - self.members.len().min(MEMBERS_MAX)));
+        self.members.append(&mut gone);
     }
 
     /// Replaces the file in `dir`, all or nothing, durably.
@@ -117,6 +129,22 @@ mod tests {
         remembered().save(&deeper).unwrap();
         remembered().save(&deeper).unwrap();
         assert_eq!(Remembered::load(&deeper), remembered());
+    }
+
+    #[test]
+    fn members_that_are_gone_are_kept_behind_the_others_up_to_a_bound() {
+        let member = |byte: u8| Arc::new(Member { id: NodeId([byte; 16]), ..remembered().members[0].as_ref().clone() });
+        let mut remembered = Remembered::default();
+        remembered.now((1..=3).map(member).collect());
+        remembered.now(vec![member(2)]);
+        assert_eq!(remembered.members, [member(2), member(1), member(3)]);
+        remembered.now(Vec::new());
+        assert_eq!(remembered.members, [member(2), member(1), member(3)]);
+        remembered.now(vec![member(3)]);
+        assert_eq!(remembered.members, [member(3), member(2), member(1)]);
+        remembered.now((100..200).map(member).collect());
+        remembered.now(Vec::new());
+        assert_eq!(remembered.members.len(), GONE_MAX);
     }
 
     #[test]

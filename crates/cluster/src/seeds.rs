@@ -10,6 +10,7 @@ use shoal_net::Endpoint;
 use shoal_runtime::clock;
 use shoal_wire::{Request, Response};
 use tokio::net::lookup_host;
+use tokio::sync::mpsc;
 
 use crate::member::Member;
 use crate::view::View;
@@ -35,18 +36,27 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
-/// Asks every one of `seeds` for its view, except where all its addresses are in `known`. Each takes at most twice `limit`.
+/// Asks every one of `seeds` for its view, except where all its addresses are in `known`, and sends what came of it to `out`
+/// as it comes. Each takes at most twice `limit`.
 pub(crate) async fn ask_all(
     endpoint: &Endpoint,
     seeds: Vec<String>,
     known: &[SocketAddr],
     limit: Duration,
-) -> Vec<Asked> {
-    let asks = seeds.into_iter().map(|seed| async move {
-        let answer = ask_seed(endpoint, &seed, known, limit).await;
-        Asked { seed, answer }
-    });
-    futures::future::join_all(asks).await
+    out: mpsc::Sender<Asked>,
+) {
+    let mut asks: FuturesUnordered<_> = seeds
+        .into_iter()
+        .map(|seed| async move {
+            let answer = ask_seed(endpoint, &seed, known, limit).await;
+            Asked { seed, answer }
+        })
+        .collect();
+    while let Some(asked) = asks.next().await {
+        if out.send(asked).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn ask_seed(endpoint: &Endpoint, seed: &str, known: &[SocketAddr], limit: Duration) -> Answer {

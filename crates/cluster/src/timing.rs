@@ -14,12 +14,22 @@ pub(crate) const PACKET_BYTES_MAX: usize = 48 << 10;
 
 /// Paces of membership. The defaults suit one site; every node of a ring should use the same ones.
 ///
-/// The defaults take a killed node out of every view within 5 s: some survivor probes it within 1 to 3 `probe_period`s, the
-/// probe fails at the end of that period, and `suspect_for` later it is out, which gossip spreads in about 0.5 s.
-/// TIMING_TABLE
-/// A node that was merely slow has `suspect_for` to hear the suspicion and refute it, which costs it two wake-ups: 2 s is 50
-/// times the scheduling delay of a two-core machine at load 15. The wait of a node that was itself stalled does not count (see
-/// `Pace`), so a frozen node does not come back and declare everyone else dead.
+/// The defaults take a killed node out of every view within 5 s: some survivor probes it within a few `probe_period`s (each
+/// probes one random node a period, so the tail is long), the probe fails at the end of that period, `suspect_for` later it is
+/// out, and gossip spreads that in about 0.3 s. Simulated on a good network, 300 kills each (50 nodes: 41), seconds:
+///
+/// | nodes | median | 90 % | worst | worst with a period of 0.5 s |
+/// |---|---|---|---|---|
+/// | 2 | 2.5 | 2.6 | 2.6 | 3.0 |
+/// | 3 | 2.5 | 2.8 | 3.2 | 3.8 |
+/// | 10 | 2.7 | 3.1 | 4.1 | 4.8 |
+/// | 20 | 2.8 | 3.2 | 4.0 | 4.4 |
+/// | 50 | 2.9 | 3.3 | 3.6 | 4.4 |
+///
+/// A node that was merely slow has `suspect_for` to hear the suspicion and refute it, which costs it two wake-ups: five
+/// nodes in one process on a two-core machine at load 14 to 28 saw no false death in 100 s.
+/// The time in which a node was itself stalled does not count (see `Pace`), so a frozen node does not come back and
+/// declare everyone else dead.
 #[derive(Debug, Clone)]
 pub struct Timing {
     /// One other node is probed each such period; the probe has failed at its end.

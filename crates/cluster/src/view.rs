@@ -166,6 +166,13 @@ impl ViewWatch {
         }
     }
 
+    /// A watch that counts the current view as seen, whatever this one has seen.
+    pub(crate) fn clone_seen(&self) -> ViewWatch {
+        let mut watch = self.clone();
+        watch.changes.mark_unchanged();
+        watch
+    }
+
     /// A view that never changes, for tests and for rings given by hand.
     pub fn fixed(view: View) -> ViewWatch {
         ViewPublisher::new(view).watch()

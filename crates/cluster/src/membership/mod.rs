@@ -24,14 +24,12 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use self::outbox::Outbox;
+use self::outbox::{GOSSIP_FORMAT, Outbox};
 use self::timers::Timers;
 use crate::identity::{Codec, Identity};
 use crate::member::Member;
 use crate::timing::Timing;
 
-/// First byte of every gossip packet; packets with another are ignored.
-pub(crate) const GOSSIP_FORMAT: u8 = 1;
 /// Most nodes that one foreign view makes us announce ourselves to: enough to survive losses, small beside a large ring.
 const ANNOUNCE_MAX: usize = 8;
 /// Pause before the second rejoin in a row; doubles up to [`REJOIN_PAUSE_MAX`]. The first is immediate.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use foca::{Notification, OwnedNotification, Timer};
 
-use super::GOSSIP_FORMAT;
 use crate::identity::Identity;
+
+/// First byte of every gossip packet; packets with another are ignored.
+pub(super) const GOSSIP_FORMAT: u8 = 1;
 
 /// Collects foca's output; emptied after every step, so it holds one step's worth.
 #[derive(Default)]

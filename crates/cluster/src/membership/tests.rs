@@ -24,7 +24,7 @@ fn rejoined(node: &Node) -> usize {
 #[test]
 fn nodes_join_through_one_seed() {
     for n in [1usize, 2, 3, 5, 10, 20, 50] {
-        for seed in 0..3 {
+        for seed in 0..if n < 50 { 3 } else { 1 } {
             let sim = Sim::ring(seed, n, GOOD);
             assert!(sim.now < secs(5), "seed {seed}: {n} nodes took {:?}", sim.now);
         }
@@ -34,7 +34,7 @@ fn nodes_join_through_one_seed() {
 #[test]
 fn a_killed_node_is_out_of_every_view_within_the_promise() {
     let mut worst = Duration::ZERO;
-    for (n, runs) in [(2usize, 20u64), (3, 20), (5, 20), (10, 20), (20, 10), (50, 3)] {
+    for (n, runs) in [(2usize, 20u64), (3, 20), (5, 10), (10, 10), (20, 4), (50, 1)] {
         for seed in 0..runs {
             let mut sim = Sim::ring(seed, n, GOOD);
             // Any phase of the probing.
