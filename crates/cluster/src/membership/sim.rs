@@ -87,6 +87,8 @@ pub(super) struct Node {
     started: Duration,
     /// Cannot run before this time.
     asleep_until: Duration,
+    /// Loses what comes in its sleep.
+    deaf: bool,
     /// Nodes of different sides cannot hear each other.
     side: u8,
 }
@@ -160,6 +162,7 @@ impl Sim {
             pace: Pace::default(),
             started: self.now,
             asleep_until: Duration::ZERO,
+            deaf: false,
             side,
         });
         let index = self.nodes.len() - 1;
@@ -173,6 +176,12 @@ impl Sim {
 
     pub(super) fn stall(&mut self, index: usize, time: Duration) {
         self.nodes[index].asleep_until = self.now + time;
+    }
+
+    /// [`Sim::stall`] for so long that the socket's buffer overflows: what is sent meanwhile is lost.
+    pub(super) fn stall_deaf(&mut self, index: usize, time: Duration) {
+        self.stall(index, time);
+        self.nodes[index].deaf = true;
     }
 
     /// Cuts the nodes at these indexes off from the others.
@@ -281,6 +290,9 @@ impl Sim {
         let to = self.nodes.iter().rposition(|node| node.addr == wire.to && node.alive);
         let Some(to) = to else { return };
         if self.nodes[to].side != self.nodes[wire.from].side {
+            return;
+        }
+        if self.nodes[to].asleep_until > now && self.nodes[to].deaf {
             return;
         }
         if self.nodes[to].asleep_until > now {

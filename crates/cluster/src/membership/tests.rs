@@ -212,6 +212,30 @@ fn a_stalled_node_does_not_take_its_own_sleep_for_the_death_of_others() {
     }
 }
 
+#[test]
+fn a_suspicion_does_not_run_out_while_the_one_who_holds_it_sleeps() {
+    let mut held = 0;
+    for seed in 0..20 {
+        let mut sim = Sim::ring(seed, 2, GOOD);
+        sim.run(secs(2));
+        sim.stall(1, ms(900));
+        let suspects =
+            |sim: &Sim| sim.nodes[0].membership.foca.iter_members().any(|peer| peer.state() == State::Suspect);
+        for _ in 0..20 {
+            sim.run(ms(50));
+            if suspects(&sim) {
+                held += 1;
+                sim.stall_deaf(0, secs(10));
+                break;
+            }
+        }
+        sim.run(secs(20));
+        assert!(sim.run_until(AGREED_WITHIN, Sim::complete).is_some(), "seed {seed}");
+        assert_eq!(went_down(&sim.nodes[0]), 0, "seed {seed}: the sleeper declared its healthy peer dead");
+    }
+    assert!(held >= 10, "the runs are meant to contain suspicions, only {held} did");
+}
+
 /// foca 2.0.0 sends `TurnUndead` when a suspicion runs out even if it was refuted; see the module's comment.
 #[test]
 fn a_refuted_suspicion_costs_the_suspect_nothing() {
