@@ -20,8 +20,8 @@ use crate::remembered::Remembered;
 use crate::timing::Timing;
 use crate::view::{View, ViewPublisher, ViewWatch};
 
-/// Gossip packets that wait for the owner task; more are dropped, which gossip survives by design. A ring of 1,000 nodes sends
-/// one node some 30 packets a second, so this is half a minute of them.
+/// Gossip packets that wait for the owner task; more are dropped, which gossip survives by design. Estimated, not measured: a
+/// large ring sends one node some 30 packets a second, so this is half a minute of them.
 const GOSSIP_QUEUE: usize = 1024;
 /// Requests to the owner task that wait; each comes from a caller that waits too.
 const REQUEST_QUEUE: usize = 16;

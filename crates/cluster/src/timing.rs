@@ -16,7 +16,8 @@ pub(crate) const PACKET_BYTES_MAX: usize = 48 << 10;
 ///
 /// The defaults take a killed node out of every view within 5 s: some survivor probes it within a few `probe_period`s (each
 /// probes one random node a period, so the tail is long), the probe fails at the end of that period, `suspect_for` later it is
-/// out, and gossip spreads that in about 0.3 s. Simulated on a good network, 300 kills each (50 nodes: 41), seconds:
+/// out, and gossip spreads that in about 0.3 s. Simulated on a good network, seconds; 300 kills a row
+/// (50 nodes: 41), the last column from 60 kills a row (50 nodes: 21), so its tail is less well known:
 ///
 /// | nodes | median | 90 % | worst | worst with a period of 0.5 s |
 /// |---|---|---|---|---|

@@ -13,7 +13,7 @@
 ///
 /// Imbalance falls with the square root of the number while memory and build time grow with it; the fullest node decides how
 /// much of the sum of capacities is usable. A ring of 160 vnodes a node holds
-/// the fullest of a hundred nodes within a quarter over its share, and 100 nodes are still only 16,000 points (about 1 MB).
+/// the fullest of a hundred nodes within a quarter over its share, and 100 nodes are still only 16,000 points.
 pub const VNODES_PER_100: u32 = 160;
 
 /// Largest weight: ten ordinary nodes. Bounds the points one member can put on the circle.
