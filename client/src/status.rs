@@ -87,7 +87,7 @@ pub(crate) struct NodeReport {
 }
 
 pub(crate) async fn ask_nodes(options: &RingOptions, registry: &Registry) -> anyhow::Result<Vec<NodeReport>> {
-    let RingClient { endpoint, views, .. } = &connect(options, registry).await?;
+    let RingClient { endpoint, views, .. } = &connect(options, STAT_TIMEOUT, registry).await?;
     let view = views.current();
     let asked = view.members.iter().map(|member| async {
         let share = view.ring.share(member.id);

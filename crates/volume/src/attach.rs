@@ -62,8 +62,16 @@ pub struct Attached {
     pub ring: Option<RingClient>,
 }
 
-/// Connects to a ring. Errors: `Invalid` or `Denied` for certificates; `Unavailable` when no node answers in time.
-pub async fn connect(options: &RingOptions, registry: &Registry) -> Result<RingClient, VolumeError> {
+/// Shortest wait for a node's answer at the network level: what a caller's own patience may not undercut, since a miss waits for the
+/// origin.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(10);
+
+/// Connects to a ring whose nodes may be silent for `peer_timeout`. Errors: `Invalid` or `Denied` for certificates; `Unavailable` when no node answers in time.
+pub async fn connect(
+    options: &RingOptions,
+    peer_timeout: Duration,
+    registry: &Registry,
+) -> Result<RingClient, VolumeError> {
     let credentials = Credentials::load(&options.certs)?;
     let group = &credentials.identity().group;
     if let Some(wanted) = &options.group
@@ -76,7 +84,13 @@ pub async fn connect(options: &RingOptions, registry: &Registry) -> Result<RingC
         });
     }
     let listen = local_address(&options.seeds);
-    let endpoint = Endpoint::bind(EndpointConfig::new(listen, credentials), registry)?;
+    let silence = peer_timeout.max(ANSWER_TIMEOUT_MIN);
+    let config = EndpointConfig {
+        answer_timeout: silence,
+        body_idle_timeout: silence,
+        ..EndpointConfig::new(listen, credentials)
+    };
+    let endpoint = Endpoint::bind(config, registry)?;
     let follower = Follower::start(options.seeds.clone(), endpoint.clone(), options.patience, registry).await?;
     Ok(RingClient { endpoint, views: follower.views(), _follower: follower })
 }
@@ -104,7 +118,7 @@ impl Volume {
         registry: &Registry,
     ) -> Result<Attached, VolumeError> {
         let ring = match &options.ring {
-            Some(ring) => Some(connect(ring, registry).await?),
+            Some(ring) => Some(connect(ring, options.peer_timeout, registry).await?),
             None => None,
         };
         let peers = ring.as_ref().map(|ring| Peers { endpoint: ring.endpoint.clone(), views: ring.views.clone() });
