@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 
-use crate::statements::Binding;
+/// Outcome of binding a value to a statement.
+pub(crate) type Binding = Result<(), BoxDynError>;
 
 /// Rows of one statement, largest first. A statement is prepared for each size, so there are few; 128 rows of 19 columns
 /// stay far below SQLite's bound of 32,766 parameters.

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Row};
 
 use crate::failure::{damaged, failed};
-use crate::statements::Binding;
+use crate::insert::Binding;
 
 const NANOS_PER_SEC: i128 = 1_000_000_000;
 

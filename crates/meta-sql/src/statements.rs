@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::error::BoxDynError;
-
 use crate::insert::Insert;
 use crate::schema::{NODE_COLUMNS, node_select};
-
-/// Outcome of binding a value to a statement.
-pub(crate) type Binding = Result<(), BoxDynError>;
 
 /// Inodes one statement asks for; shorter lists repeat their last, so that one text is prepared.
 pub(crate) const ATTRS_PER_QUERY: usize = 64;

@@ -12,11 +12,10 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe};
 
 use crate::failure::{damaged, is_unique_violation};
-use crate::insert::{Failed, Insert};
+use crate::insert::{Binding, Failed, Insert};
 use crate::row::{bind_attr, stored};
 use crate::schema::{DDL, FIRST_COUNTERS};
 use crate::session::{Args, Link, Session, TxnLink, counter_name, id_name};
-use crate::statements::Binding;
 
 impl Session<TxnLink> {
     /// Inserts rows; a failure comes back with the rows of the statement that failed.

@@ -1,5 +1,7 @@
 //! The SQLite engine from outside: the conformance suite, opening, sharing a file, and the real client.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod suite {
     mod bed;
     mod conformance;

@@ -339,3 +339,104 @@ fn refuse_detached(batch: &ImportBatch, new: &HashMap<Ino, Attr>) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_types::ErrorKind;
+
+    use super::*;
+    use crate::testing::sample::{BatchBuilder, TIME, attr};
+
+    const NOW: Time = Time { secs: 1_800_000_000, nanos: 0 };
+
+    /// Plans a batch over a root directory, a file 2 in it and a directory 3.
+    fn plan(batch: &ImportBatch) -> Result<Plan, MetaError> {
+        let root = Attr { nlink: 3, parent: Ino::ROOT, ..attr(FileType::Directory, 0o777) };
+        let file = Attr { parent: Ino::ROOT, length: 10, ..attr(FileType::Regular, 0o644) };
+        let fixed = Attr { parent: Ino::ROOT, flags: attr_flag::IMMUTABLE, ..attr(FileType::Directory, 0o755) };
+        let known = [(Ino::ROOT, root), (Ino(2), file), (Ino(3), fixed)];
+        let wanted = batch.external();
+        let existing = known.into_iter().filter(|(ino, _)| wanted.contains(ino)).collect();
+        Plan::new(batch, &existing, NOW)
+    }
+
+    fn refusal(batch: BatchBuilder) -> String {
+        let error = plan(&batch.build()).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn only_what_the_batch_lacks_is_asked_for() {
+        let batch = BatchBuilder::new().dir(1, b"d", 10).file(10, b"f", 11, 0).link(10, b"l", 2).link(1, b"m", 11);
+        assert_eq!(batch.build().external(), [Ino(1), Ino(2)]);
+    }
+
+    #[test]
+    fn attributes_are_worked_out_whatever_the_caller_says() {
+        let wrong = |kind| Attr { nlink: 77, length: 12_345, parent: Ino(99), ..attr(kind, 0o700) };
+        let batch = BatchBuilder::new()
+            .entry(1, b"dir", 10, wrong(FileType::Directory))
+            .entry(10, b"sub", 11, wrong(FileType::Directory))
+            .entry(10, b"file", 12, wrong(FileType::Regular))
+            .entry(10, b"fifo", 13, wrong(FileType::Fifo))
+            .symlink(10, b"link", 14, b"abc");
+        let plan = plan(&batch.build()).unwrap();
+        let worked_out: Vec<_> = plan.attrs.iter().map(|(_, a)| (a.nlink, a.length, a.parent.0)).collect();
+        assert_eq!(worked_out, [(3, 4096, 1), (2, 4096, 10), (1, 12_345, 10), (1, 0, 10), (1, 3, 10)]);
+        assert_eq!(plan.space, 4 * 4096 + 16_384);
+        let (root, changed) = &plan.changed[0];
+        assert_eq!((*root, changed.nlink, changed.mtime, changed.ctime), (Ino::ROOT, 4, NOW, NOW));
+        assert_eq!(changed.atime, TIME);
+    }
+
+    #[test]
+    fn every_name_of_a_linked_file_is_counted_at_its_parent() {
+        let batch = BatchBuilder::new().dir(1, b"d", 10).link(10, b"x", 2).link(10, b"y", 2);
+        let plan = plan(&batch.build()).unwrap();
+        let counts: Vec<_> = plan.parents.iter().map(|p| (p.ino.0, p.parent.0, p.count)).collect();
+        assert_eq!(counts, [(2, 1, 1), (2, 10, 2)]);
+        let file = plan.changed.iter().find(|(ino, _)| *ino == Ino(2)).map(|(_, attr)| attr.clone()).unwrap();
+        assert_eq!((file.nlink, file.parent, file.ctime, file.mtime), (3, Ino::NONE, NOW, TIME));
+    }
+
+    #[test]
+    fn impossible_entries_are_refused() {
+        let slice = |pos, size, off, len| [SliceRecord { pos, id: 1, size, off, len }];
+        for (why, batch) in [
+            ("past the chunk", BatchBuilder::new().sliced(1, b"f", 10, &slice((64 << 20) - 1, 2, 0, 2))),
+            ("past the slice", BatchBuilder::new().sliced(1, b"f", 10, &slice(0, 10, 5, 6))),
+            ("empty record", BatchBuilder::new().sliced(1, b"f", 10, &slice(0, 10, 0, 0))),
+            ("overflow", BatchBuilder::new().sliced(1, b"f", 10, &slice(u32::MAX, u32::MAX, u32::MAX, u32::MAX))),
+            ("too long", BatchBuilder::new().file(1, b"f", 10, u64::MAX)),
+            ("no target", BatchBuilder::new().entry(1, b"l", 10, attr(FileType::Symlink, 0o777))),
+            ("empty target", BatchBuilder::new().symlink(1, b"l", 10, b"")),
+            ("long target", BatchBuilder::new().symlink(1, b"l", 10, &[b'a'; 4096])),
+            ("trash inode", BatchBuilder::new().file(1, b"f", Ino::TRASH.0 + 1, 0)),
+            ("reserved name", BatchBuilder::new().file(1, b".trash", 10, 0)),
+            ("virtual name", BatchBuilder::new().file(1, b".stats", 10, 0)),
+            ("slash", BatchBuilder::new().file(1, b"a/b", 10, 0)),
+            ("long name", BatchBuilder::new().file(1, &[b'a'; 256], 10, 0)),
+            ("immutable parent", BatchBuilder::new().file(3, b"f", 10, 0)),
+            ("link to a directory", BatchBuilder::new().link(1, b"l", 3)),
+            ("xattr twice", BatchBuilder::new().file(1, b"f", 10, 0).xattr(b"a", b"1").xattr(b"a", b"2")),
+            ("xattr without name", BatchBuilder::new().file(1, b"f", 10, 0).xattr(b"", b"1")),
+            ("long xattr", BatchBuilder::new().file(1, b"f", 10, 0).xattr(b"a", &[0; 65_537])),
+            ("own parent", BatchBuilder::new().dir(10, b"d", 10)),
+        ] {
+            assert!(!refusal(batch).is_empty(), "{why}");
+        }
+        let two_sizes =
+            BatchBuilder::new().sliced(1, b"f", 10, &slice(0, 10, 0, 10)).sliced(1, b"g", 11, &slice(0, 11, 0, 11));
+        assert_eq!(refusal(two_sizes), "slice 1 is given two sizes");
+        assert_eq!(refusal(BatchBuilder::new().file(1, b"a\n", 1, 0)), "`a\\n` in directory 1 cannot be inode 1");
+    }
+
+    #[test]
+    fn slices_shared_within_a_batch_are_counted() {
+        let slice = [SliceRecord::whole(0, 5, 10), SliceRecord::hole(20, 5), SliceRecord::whole(30, 5, 10)];
+        let batch = BatchBuilder::new().sliced(1, b"f", 10, &slice).sliced(1, b"g", 11, &slice[..1]);
+        let plan = plan(&batch.build()).unwrap();
+        assert_eq!(plan.slices, [SliceRef { id: 5, size: 10, count: 3 }]);
+    }
+}

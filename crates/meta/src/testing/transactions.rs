@@ -59,7 +59,7 @@ pub(super) async fn many_attributes_come_in_order(case: &Case) {
     let found = case.ok(case.meta.getattrs(&asked).await);
     assert_eq!(found.len(), asked.len());
     for (ino, attr) in asked.iter().zip(found) {
-        assert_eq!(attr.map(|attr| attr.length), (ino.0 != 9999).then(|| if ino.0 == 1 { 4096 } else { ino.0 }));
+        assert_eq!(attr.map(|attr| attr.length), (ino.0 != 9999).then_some(if ino.0 == 1 { 4096 } else { ino.0 }));
     }
     assert_eq!(case.ok(case.meta.getattrs(&[]).await), []);
 }

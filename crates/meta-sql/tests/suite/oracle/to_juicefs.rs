@@ -71,6 +71,7 @@ const DIR_STATS: &str =
     "SELECT inode||' '||data_length||' '||used_space||' '||used_inodes FROM jfs_dir_stats ORDER BY inode";
 const COUNTERS: &str =
     "SELECT name||' '||value FROM jfs_counter WHERE name IN ('usedSpace','totalInodes') ORDER BY name";
+const QUOTAS: &str = "SELECT inode||' '||max_space||' '||max_inodes||' '||used_space||' '||used_inodes FROM jfs_dir_quota ORDER BY inode";
 const REFS: &str = "SELECT chunkid||' '||size||' '||refs FROM jfs_chunk_ref ORDER BY chunkid";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,6 +156,30 @@ async fn juicefs_reads_and_changes_a_volume_made_by_us() {
     let before = rows(&bed, "vol.db", DIR_STATS).await;
     juicefs.run(&bed, &["fsck", &bed.url("vol.db"), "--path", "/", "--recursive", "--sync-dir-stat", "--repair"]);
     assert_eq!(rows(&bed, "vol.db", DIR_STATS).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotas_set_by_juicefs_are_charged_as_it_counts_them() {
+    let Some(juicefs) = JuiceFs::find("quotas_set_by_juicefs_are_charged_as_it_counts_them") else { return };
+    let bed = Bed::new();
+    let meta = volume(&bed).await;
+    meta.mkdir_p(b"/data/set", MkdirP::default()).await.unwrap();
+    let url = bed.url("vol.db");
+    juicefs.run(&bed, &["quota", "set", &url, "--path", "/data", "--inodes", "40"]);
+    juicefs.run(&bed, &["quota", "set", &url, "--path", "/data/set", "--capacity", "1"]);
+    fill(&bed, &meta).await;
+    let quotas = rows(&bed, "vol.db", QUOTAS).await;
+    assert!(quotas.iter().all(|row| !row.ends_with(" 0 0")), "{quotas:?}");
+    for path in ["/data", "/data/set"] {
+        let report = juicefs.run(&bed, &["quota", "check", &url, "--path", path]);
+        assert!(report.contains("is consistent"), "{report}");
+    }
+    let (set, _) = meta.resolve_path(b"/data/set").await.unwrap().unwrap();
+    let ids = meta.alloc_inodes(40).await.unwrap();
+    let many = ids.fold(BatchBuilder::new(), |batch, id| batch.file(set.0, id.to_string().as_bytes(), id, 0));
+    let error = meta.import(many.build()).await.unwrap_err();
+    assert!(error.to_string().starts_with("the quota of 40 inodes on directory"), "{error}");
+    assert_eq!(rows(&bed, "vol.db", QUOTAS).await, quotas);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
