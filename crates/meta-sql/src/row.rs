@@ -100,7 +100,8 @@ impl Columns<'_> {
 
     /// A chunk's list.
     pub(crate) fn slices(&self, index: usize) -> Result<Vec<SliceRecord>, MetaError> {
-        Ok(SliceRecord::decode_list(&self.bytes(index)?)?)
+        let list = SliceRecord::decode_list(&self.bytes(index)?);
+        list.map_err(|error| damaged(self.at, &error.to_string()))
     }
 
     /// An ACL rule.
@@ -112,13 +113,17 @@ impl Columns<'_> {
             let set = value.filter(|value| *value != UNSET);
             set.map(|value| u16::try_from(value).map_err(|_| bad(value))).transpose()
         };
+        let named = |index: usize| {
+            let list = AclEntry::decode_list(&self.bytes(index)?);
+            list.map_err(|error| damaged(self.at, &error.to_string()))
+        };
         Ok(AclRule {
             owner: perm(0)?,
             group: perm(1)?,
             mask: perm(2)?,
             other: perm(3)?,
-            named_users: AclEntry::decode_list(&self.bytes(4)?)?,
-            named_groups: AclEntry::decode_list(&self.bytes(5)?)?,
+            named_users: named(4)?,
+            named_groups: named(5)?,
         })
     }
 }

@@ -77,3 +77,43 @@ impl JuiceFs {
 pub fn bucket(bed: &Bed) -> String {
     format!("{}/", bed.path("bucket").display())
 }
+
+/// A mount at `mnt`, gone when it is dropped.
+pub struct Mount<'a> {
+    juicefs: &'a JuiceFs,
+    bed: &'a Bed,
+}
+
+impl<'a> Mount<'a> {
+    /// Mounts `vol.db`; `None` (said loudly) where this machine cannot.
+    pub fn new(test: &str, juicefs: &'a JuiceFs, bed: &'a Bed) -> Option<Mount<'a>> {
+        let cache = bed.path("cache").display().to_string();
+        let (url, mnt) = (bed.url("vol.db"), bed.path("mnt").display().to_string());
+        let args = [
+            "mount",
+            "--no-usage-report",
+            "--no-syslog",
+            "--backup-meta",
+            "0",
+            "--log",
+            "mount.log",
+            "--cache-dir",
+            &cache,
+            "-d",
+            &url,
+            &mnt,
+        ];
+        let mounted = Path::new("/dev/fuse").exists() && juicefs.try_run(bed, &args);
+        if !mounted {
+            eprintln!("SKIPPED: {test}: this machine cannot mount FUSE");
+        }
+        mounted.then_some(Mount { juicefs, bed })
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let mnt = self.bed.path("mnt").display().to_string();
+        self.juicefs.try_run(self.bed, &["umount", "--flush", &mnt]);
+    }
+}

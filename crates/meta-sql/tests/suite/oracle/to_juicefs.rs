@@ -7,7 +7,7 @@ use shoal_meta_sql::{OpenMode, open};
 use sqlx::{ConnectOptions, Row};
 
 use super::super::bed::Bed;
-use super::client::{JuiceFs, bucket};
+use super::client::{JuiceFs, Mount, bucket};
 use super::from_juicefs::assert_same;
 
 /// A volume of ours in `vol.db`, with its bucket and the object every bucket has.
@@ -180,6 +180,38 @@ async fn quotas_set_by_juicefs_are_charged_as_it_counts_them() {
     let error = meta.import(many.build()).await.unwrap_err();
     assert!(error.to_string().starts_with("the quota of 40 inodes on directory"), "{error}");
     assert_eq!(rows(&bed, "vol.db", QUOTAS).await, quotas);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_mount_of_our_volume_reads_and_writes_beside_us() {
+    use std::os::unix::fs::MetadataExt;
+    let test = "live_mount_of_our_volume_reads_and_writes_beside_us";
+    let Some(juicefs) = JuiceFs::find(test) else { return };
+    let bed = Bed::new();
+    let meta = volume(&bed).await;
+    fill(&bed, &meta).await;
+    let Some(mount) = Mount::new(test, &juicefs, &bed) else { return };
+    let at = |name: &str| bed.path("mnt").join(name);
+    assert_eq!(std::fs::read(at("data/set/a/data2")).unwrap(), vec![42u8; 100_000]);
+    assert_eq!(std::fs::metadata(at("data/set/a/data")).unwrap().nlink(), 3);
+    assert_eq!(std::fs::read_link(at("data/set/a/link")).unwrap().to_str(), Some("deep/../zero"));
+
+    let (dir, _) = meta.mkdir_p(b"/live", MkdirP::default()).await.unwrap();
+    for round in 0..10 {
+        let ino = meta.alloc_inodes(1).await.unwrap().start;
+        let ours = format!("ours-{round}");
+        meta.import(BatchBuilder::new().file(dir.0, ours.as_bytes(), ino, 0).build()).await.unwrap();
+        let theirs = format!("theirs-{round}");
+        std::fs::write(at("live").join(&theirs), "theirs").unwrap();
+        assert_eq!(std::fs::metadata(at("live").join(&ours)).unwrap().ino(), ino);
+        assert_eq!(meta.lookup(dir, theirs.as_bytes()).await.unwrap().unwrap().1.length, 6);
+    }
+    drop(mount);
+    assert_same(&juicefs, &bed, &meta).await;
+    juicefs.run(&bed, &["fsck", &bed.url("vol.db")]);
+    let before = rows(&bed, "vol.db", DIR_STATS).await;
+    juicefs.run(&bed, &["fsck", &bed.url("vol.db"), "--path", "/", "--recursive", "--sync-dir-stat", "--repair"]);
+    assert_eq!(rows(&bed, "vol.db", DIR_STATS).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
