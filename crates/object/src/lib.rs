@@ -10,7 +10,6 @@ mod body;
 mod error;
 pub mod fault;
 mod file;
-mod file_list;
 mod limit;
 mod location;
 mod measure;

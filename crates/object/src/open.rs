@@ -110,7 +110,7 @@ fn s3(location: &Location, options: &ObjectOptions) -> Result<OperatorStore, Obj
         }
     }
     let operator = Operator::new(service).map_err(|error| refused(location, error.message()))?;
-    let transport = CheckedTransport::new(options).map_err(|why| refused(location, why))?;
+    let transport = CheckedTransport::new(&target.endpoint, options).map_err(|why| refused(location, why))?;
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
     let name = format!("s3 bucket `{}` at {}", target.bucket, target.endpoint);
     let checksums = if target.without_checksum { Checksums::Omit } else { Checksums::Attach };

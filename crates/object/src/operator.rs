@@ -208,8 +208,9 @@ fn translate(store: &str, op: Op, key: &str, error: &opendal::Error) -> ObjectEr
         (ErrorKind::Unexpected, _) if error.to_string().contains(RANGE_CHECK) => {
             ObjectError::Protocol { store, op, key, reason }
         }
-        // No credentials were found to sign with.
+        // The chain of environment, profile files and instance metadata ended without an answer.
         (ErrorKind::Unexpected, _) if error.to_string().contains("reqsign") => {
+            let reason = format!("{reason} (no key in the setting, the environment, a profile or the instance)");
             ObjectError::Denied { store, op, key, reason }
         }
         (ErrorKind::Unexpected, _) if error.is_temporary() => ObjectError::Unavailable { store, op, key, reason },

@@ -6,6 +6,7 @@
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
+use url::{Host, Url};
 
 use crate::ObjectOptions;
 
@@ -18,9 +19,16 @@ pub(crate) struct CheckedTransport {
 }
 
 impl CheckedTransport {
+    /// A transport to `endpoint` only: a loopback one is reached directly whatever `HTTP_PROXY` says, as in Go, so that a
+    /// volume on this machine means the same to JuiceFS and to us.
+    ///
     /// Errors: a sentence, if the system's TLS roots cannot be loaded.
-    pub(crate) fn new(options: &ObjectOptions) -> Result<CheckedTransport, String> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(endpoint: &str, options: &ObjectOptions) -> Result<CheckedTransport, String> {
+        let mut client = reqwest::Client::builder();
+        if is_loopback(endpoint) {
+            client = client.no_proxy();
+        }
+        let client = client
             .user_agent(concat!("shoal/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(IDLE_CONNECTIONS.min(options.max_concurrent.max(1)))
@@ -28,6 +36,16 @@ impl CheckedTransport {
             .build()
             .map_err(|error| format!("no HTTP client: {error}"))?;
         Ok(CheckedTransport { inner: ReqwestTransport::new(client) })
+    }
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let url = Url::parse(endpoint).ok();
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -89,6 +107,16 @@ mod tests {
 
     fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), http::HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn proxies_are_for_other_machines() {
+        for near in ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in ["http://10.0.0.1:9000", "https://s3.us-east-1.amazonaws.com", "no url"] {
+            assert!(!is_loopback(far), "{far}");
+        }
     }
 
     #[test]

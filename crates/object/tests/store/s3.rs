@@ -293,8 +293,13 @@ async fn a_silent_server_is_a_timeout() {
 async fn a_body_that_stalls_is_dropped_and_resumed() {
     let stalled = Answer::BytesThenSilence(raw_reply("200 OK", "ETag: \"e\"", &BODY[..8], BODY.len()));
     let rest = "ETag: \"e\"\r\nContent-Range: bytes 8-19/20";
-    let server = HttpServer::start([stalled, reply("206 Partial Content", rest, &BODY[8..])]).await;
-    let (store, _) = server.store(|options| options.idle_timeout = Duration::from_millis(100));
+    // Enough answers for a machine so busy that a good one comes too late as well.
+    let good = std::iter::repeat_n(reply("206 Partial Content", rest, &BODY[8..]), 20);
+    let server = HttpServer::start(std::iter::once(stalled).chain(good)).await;
+    let (store, _) = server.store(|options| {
+        options.idle_timeout = Duration::from_millis(500);
+        options.retries = 20;
+    });
     assert_eq!(read(store.as_ref(), "k").await.unwrap(), BODY);
     assert_eq!(header(&server.requests()[1], "range"), Some("bytes=8-19"));
 }

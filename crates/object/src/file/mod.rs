@@ -4,18 +4,21 @@
 //!   power cut an object is whole or absent, and a metadata record written after the put never points to nothing.
 //!   (JuiceFS renames without syncing.) A crash can leave such a temporary file; lists never show them.
 //! * The directory itself is never made by a put: a bucket that is not mounted must not fill the disk under it.
-//! * ETags are made of inode, length and change time in nanoseconds: a rename makes a new inode, so a replaced object
-//!   has a new one; an open file keeps serving the old bytes.
+//! * ETags are made of inode, length and modification time in nanoseconds: every put makes a new inode, and one that is
+//!   used again has a later time (by the kernel's clock tick, up to 4 ms before Linux 6.13). An open body keeps serving
+//!   the bytes it began with.
 //!
 //! Not OpenDAL's `fs` service: that one keeps temporary files in a directory of its own, does not sync directories,
 //! does not know the length of what it opened (a `stat` before each read, and a race), has no ETags and no ordered
 //! list.
 
+mod entry;
+mod list;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,18 +29,20 @@ use futures::stream;
 use shoal_runtime::{rng, task};
 use shoal_types::ErrorKind;
 
+use self::{
+    entry::{TEMP_PREFIX, is_temporary, object_meta},
+    list::list_dir,
+};
 use crate::{
     ObjectBody, ObjectEntry, ObjectError, ObjectMeta, ObjectStore, Op,
     error::object_name,
-    file_list::list_dir,
     store::{check_key, check_prefix, check_range, clamp},
 };
 
-/// What temporary files start with; no key's last name may (JuiceFS hides them the same way).
-pub(crate) const TEMP_PREFIX: &str = ".jfs.";
 /// Most bytes of the target's name that a temporary file repeats: the rest of the 255 is prefix and random number.
 const TEMP_BASE_MAX: usize = 200;
-/// Bytes read in one visit to the blocking pool: a 4 MiB block in one hop (measured 10 % faster than 1 MiB hops).
+/// Bytes read in one visit to the blocking pool, and held by one body: a usual block, whole. (Measured, page cache, 4 MiB
+/// objects: 0.056-0.060 CPU-s/GB here with 4 or 1 MiB, `std::fs::read` 0.036-0.040, OpenDAL's `fs` with `stat` 0.060-0.064.)
 const READ_BYTES: u64 = 4 << 20;
 
 /// A directory as an object store.
@@ -163,21 +168,6 @@ impl ObjectStore for FileStore {
     fn name(&self) -> String {
         self.name.to_string()
     }
-}
-
-/// True for the names puts use before their rename.
-pub(crate) fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMP_PREFIX) && name.contains(".tmp.")
-}
-
-/// Length, ETag and time of a regular file. Errors: `NotFound` for a directory, which is no object.
-pub(crate) fn object_meta(found: &fs::Metadata) -> io::Result<ObjectMeta> {
-    if !found.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let changed = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
-    let etag = format!("\"{:x}-{:x}-{changed:x}\"", found.ino(), found.len());
-    Ok(ObjectMeta { len: found.len(), etag: Some(etag), modified: found.modified().ok() })
 }
 
 fn not_a_directory() -> io::Error {

@@ -5,10 +5,11 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{ObjectEntry, file::is_temporary, file::object_meta};
+use super::entry::{is_temporary, object_meta};
+use crate::ObjectEntry;
 
 /// The first `limit` objects below `root` with `prefix` after `after`. A directory that disappears counts as empty.
-pub(crate) fn list_dir(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ObjectEntry>> {
+pub(super) fn list_dir(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ObjectEntry>> {
     let mut walk = Walk { prefix, after: after.unwrap_or_default(), limit, found: Vec::new() };
     // Names above the prefix's last slash are given: start there.
     let base = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
