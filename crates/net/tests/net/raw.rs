@@ -14,8 +14,6 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use shoal_net::{Credentials, Role, ca};
 use tempfile::TempDir;
 
-use crate::support::loopback;
-
 /// A CA and issued certificates as files.
 pub struct Files {
     dir: TempDir,
@@ -43,7 +41,8 @@ impl Files {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    let suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    Arc::new(CryptoProvider { cipher_suites: suites, ..rustls::crypto::aws_lc_rs::default_provider() })
 }
 
 fn chain(dir: &Path) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
@@ -51,8 +50,19 @@ fn chain(dir: &Path) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     (chain, PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap())
 }
 
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
 /// A server with the certificate in `dir`, on a free port.
 pub fn server(dir: &Path) -> (quinn::Endpoint, SocketAddr) {
+    let endpoint = quinn::Endpoint::server(server_config(dir), loopback()).unwrap();
+    let addr = endpoint.local_addr().unwrap();
+    (endpoint, addr)
+}
+
+/// Takes clients of the CA in `dir`.
+pub fn server_config(dir: &Path) -> quinn::ServerConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap()).unwrap();
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
@@ -64,14 +74,18 @@ pub fn server(dir: &Path) -> (quinn::Endpoint, SocketAddr) {
         .with_single_cert(chain, key)
         .unwrap();
     tls.alpn_protocols = vec![b"shoal/1".to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    let endpoint = quinn::Endpoint::server(config, loopback()).unwrap();
-    let addr = endpoint.local_addr().unwrap();
-    (endpoint, addr)
+    quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
 }
 
 /// A client with the certificate in `dir`, or with none, that trusts anybody.
 pub fn client(dir: Option<&Path>) -> quinn::Endpoint {
+    let mut endpoint = quinn::Endpoint::client(loopback()).unwrap();
+    endpoint.set_default_client_config(client_config(dir));
+    endpoint
+}
+
+/// With the certificate in `dir`, or with none; trusts anybody.
+pub fn client_config(dir: Option<&Path>) -> quinn::ClientConfig {
     let tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -85,9 +99,7 @@ pub fn client(dir: Option<&Path>) -> quinn::Endpoint {
         None => tls.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![b"shoal/1".to_vec()];
-    let mut endpoint = quinn::Endpoint::client(loopback()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
-    endpoint
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
 #[derive(Debug)]

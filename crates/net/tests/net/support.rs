@@ -1,8 +1,8 @@
 //! A service with blocks of known bytes, and ways to wait.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,14 +18,13 @@ use shoal_wire::{GetHead, GetRequest, Request, Response, Status};
 /// Longest wait for something that must happen: the machine may be slow, so only a real failure gets here.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Byte `at` of every block.
-pub fn byte(at: usize) -> u8 {
-    (at.wrapping_mul(31) >> 3) as u8 ^ (at >> 16) as u8
-}
+/// The bytes of every block, as far as it goes.
+static PATTERN: LazyLock<Bytes> =
+    LazyLock::new(|| (0..16usize << 20).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ (at >> 16) as u8).collect());
 
 /// Bytes `range` of every block.
-pub fn bytes(range: BlockRange) -> Vec<u8> {
-    (range.start as usize..range.end as usize).map(byte).collect()
+pub fn bytes(range: BlockRange) -> Bytes {
+    PATTERN.slice(range.start as usize..range.end as usize)
 }
 
 /// A block whose name says its length and how the service is to treat it.
@@ -68,11 +67,11 @@ impl Service for Blocks {
         match how {
             "good" => {
                 out.head(head).await.unwrap();
-                let _ = out.send(bytes(range).into()).await;
+                let _ = out.send(bytes(range)).await;
             }
             "pieces" => {
                 out.head(head).await.unwrap();
-                let mut rest = Bytes::from(bytes(range));
+                let mut rest = bytes(range);
                 while !rest.is_empty() {
                     out.send(rest.split_to(rest.len().min(70_001))).await.unwrap();
                 }
@@ -81,21 +80,21 @@ impl Service for Blocks {
             "never" => std::future::pending().await,
             "half" => {
                 out.head(head).await.unwrap();
-                out.send(bytes(range.clamp(len / 2)).into()).await.unwrap();
+                out.send(bytes(range.clamp(len / 2))).await.unwrap();
             }
             "stuck" => {
                 out.head(head).await.unwrap();
-                out.send(bytes(range.clamp(len / 2)).into()).await.unwrap();
+                out.send(bytes(range.clamp(len / 2))).await.unwrap();
                 std::future::pending().await
             }
             "breaks" => {
                 out.head(head).await.unwrap();
-                out.send(bytes(range.clamp(len / 2)).into()).await.unwrap();
+                out.send(bytes(range.clamp(len / 2))).await.unwrap();
                 out.fail(Status::Corrupt, "the rest is bad").await;
             }
             "panics" => {
                 out.head(head).await.unwrap();
-                out.send(bytes(range.clamp(len / 2)).into()).await.unwrap();
+                out.send(bytes(range.clamp(len / 2))).await.unwrap();
                 panic!("a handler's bug");
             }
             "silent" => {}

@@ -1,0 +1,244 @@
+//! Gets over loopback in a loop, beside the bare library with the same TLS, packets and socket buffers.
+//!
+//! `cargo run --release -p shoal-net --example loopback [SECONDS]`. One process answers and one asks; both kinds alternate in
+//! rounds. Columns: MB/s and requests a second best (median), CPU seconds per GB and microseconds per request of both
+//! processes together, and the ratio to the bare library.
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on is to stop")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use shoal_net::{Credentials, Endpoint, EndpointConfig, GetSink, PeerIdentity, ResponseSink, Role, Service};
+use shoal_runtime::metrics::Registry;
+use shoal_runtime::{clock, task};
+use shoal_types::{BlockKey, BlockRange, Class, OriginId, Tier};
+use shoal_wire::{GetHead, GetRequest, Request};
+
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/net/raw.rs"]
+mod raw;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BLOCK: u32 = 4 << 20;
+const ROUNDS: usize = 5;
+
+struct Blocks(Bytes);
+
+#[async_trait]
+impl Service for Blocks {
+    async fn get(&self, _peer: &PeerIdentity, request: GetRequest, out: &mut GetSink) {
+        let head = GetHead::ok(Tier::Ram, BLOCK, request.range);
+        let bytes = self.0.slice(head.range.start as usize..head.range.end as usize);
+        if out.head(head).await.is_ok() {
+            // The peer may have gone.
+            let _ = out.send(bytes).await;
+        }
+    }
+
+    async fn call(&self, _peer: &PeerIdentity, _request: Request, _out: &mut ResponseSink) {}
+
+    fn gossip(&self, _peer: &PeerIdentity, _data: Bytes) {}
+}
+
+fn block() -> Bytes {
+    (0..BLOCK).map(|i| ((i * 31) >> 3) as u8).collect()
+}
+
+fn transport() -> Arc<quinn::TransportConfig> {
+    let mut discovery = quinn::MtuDiscoveryConfig::default();
+    discovery.upper_bound(65_507);
+    let mut config = quinn::TransportConfig::default();
+    config.mtu_discovery_config(Some(discovery)).enable_segmentation_offload(false);
+    config.max_concurrent_bidi_streams(1024u32.into());
+    Arc::new(config)
+}
+
+fn bare_endpoint(server: Option<quinn::ServerConfig>) -> quinn::Endpoint {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    let force = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 4 << 20);
+    force.or_else(|_| rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)).unwrap();
+    let force = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, 4 << 20);
+    force.or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4 << 20)).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(65_527).unwrap();
+    quinn::Endpoint::new(config, server, socket.into(), Arc::new(quinn::TokioRuntime)).unwrap()
+}
+
+/// Answers 8 bytes (start, length) with the block's bytes.
+async fn bare_serve(endpoint: quinn::Endpoint, block: Bytes) {
+    while let Some(incoming) = endpoint.accept().await {
+        let connection = incoming.await.unwrap();
+        let block = block.clone();
+        task::spawn("bare-connection", async move {
+            while let Ok((mut outbound, mut inbound)) = connection.accept_bi().await {
+                let block = block.clone();
+                task::spawn("bare-request", async move {
+                    let mut request = [0; 8];
+                    inbound.read_exact(&mut request).await.unwrap();
+                    let [a, b, c, d, e, f, g, h] = request;
+                    let start = u32::from_le_bytes([a, b, c, d]) as usize;
+                    let len = u32::from_le_bytes([e, f, g, h]) as usize;
+                    outbound.write_chunk(block.slice(start..start + len)).await.unwrap();
+                    outbound.finish().unwrap();
+                });
+            }
+        });
+    }
+}
+
+async fn bare_get(connection: &quinn::Connection, start: u32, buffer: &mut [u8]) {
+    let (mut outbound, mut inbound) = connection.open_bi().await.unwrap();
+    let len = buffer.len() as u32;
+    outbound.write_all(&[start.to_le_bytes(), len.to_le_bytes()].concat()).await.unwrap();
+    outbound.finish().unwrap();
+    while let Some(chunk) = inbound.read_chunk(usize::MAX, false).await.unwrap() {
+        let at = chunk.offset as usize;
+        buffer[at..at + chunk.bytes.len()].copy_from_slice(&chunk.bytes);
+    }
+}
+
+/// The answering process: both servers, each on a thread of its own, until its standard input closes.
+fn serve(node: PathBuf) {
+    let credentials = Credentials::load(&node).unwrap();
+    let config = EndpointConfig::new(([127, 0, 0, 1], 0).into(), credentials);
+    let endpoint = Endpoint::bind(config, &Registry::new()).unwrap();
+    endpoint.serve(Arc::new(Blocks(block())));
+    let (send, bare) = std::sync::mpsc::channel();
+    let _server = task::thread("bare-server", move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mut config = raw::server_config(&node);
+            config.transport_config(transport());
+            let endpoint = bare_endpoint(Some(config));
+            send.send(endpoint.local_addr().unwrap()).unwrap();
+            bare_serve(endpoint, block()).await;
+        });
+    });
+    println!("{}\n{}", endpoint.local_addr(), bare.recv().unwrap());
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().lines().for_each(drop);
+}
+
+/// CPU time of a process in seconds, from /proc (proc_pid_stat(5): fields 14 and 15, in hundredths).
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+}
+
+#[derive(Clone, Copy)]
+struct Load {
+    size: u32,
+    depth: usize,
+    seconds: f64,
+    /// The processes whose CPU time counts.
+    pids: [u32; 2],
+}
+
+/// Work done and CPU seconds used for it.
+struct Round {
+    requests: u64,
+    seconds: f64,
+    cpu_s: f64,
+}
+
+async fn run(load: Load, get: impl AsyncFn(u32, &mut [u8])) -> Round {
+    let cpu_now = || load.pids.iter().map(|&pid| cpu(pid)).sum::<f64>();
+    let (before, started) = (cpu_now(), clock::now());
+    let until = started + Duration::from_secs_f64(load.seconds);
+    let workers: FuturesUnordered<_> = (0..load.depth)
+        .map(|worker| {
+            let get = &get;
+            async move {
+                let mut buffer = vec![0; load.size as usize];
+                let mut requests = 0u64;
+                while clock::now() < until {
+                    let start = (requests * 7 + worker as u64) * 4096 % u64::from(BLOCK - load.size + 1);
+                    get(start as u32, &mut buffer).await;
+                    requests += 1;
+                }
+                requests
+            }
+        })
+        .collect();
+    let requests = workers.fold(0, async |sum, n| sum + n).await;
+    Round { requests, seconds: (clock::now() - started).as_secs_f64(), cpu_s: cpu_now() - before }
+}
+
+fn report(name: &str, load: Load, rounds: &[Round]) -> (f64, f64) {
+    let bytes = f64::from(load.size);
+    let mut rates: Vec<f64> = rounds.iter().map(|round| round.requests as f64 / round.seconds).collect();
+    rates.sort_by(f64::total_cmp);
+    let (best, median) = (rates[rates.len() - 1], rates[rates.len() / 2]);
+    let cpu = rounds.iter().map(|round| round.cpu_s / round.requests as f64).fold(f64::MAX, f64::min);
+    let (best_mb, median_mb, cpu_gb, cpu_us) = (best * bytes / 1e6, median * bytes / 1e6, cpu * 1e9 / bytes, cpu * 1e6);
+    println!(
+        "{name:<6} {:>8} d{:<3} {best_mb:>6.0} ({median_mb:>5.0}) MB/s {best:>8.0} ({median:>7.0}) req/s \
+         {cpu_gb:>7.3} CPU-s/GB {cpu_us:>7.2} us/req",
+        load.size, load.depth
+    );
+    (best, cpu)
+}
+
+async fn ask(addrs: [SocketAddr; 2], client: &Path, server: &Child, seconds: f64) {
+    let pids = [std::process::id(), server.id()];
+    let config = EndpointConfig::new(([127, 0, 0, 1], 0).into(), Credentials::load(client).unwrap());
+    let endpoint = Endpoint::bind(config, &Registry::new()).unwrap();
+    let mut config = raw::client_config(Some(client));
+    config.transport_config(transport());
+    let bare = bare_endpoint(None).connect_with(config, addrs[1], "x").unwrap().await.unwrap();
+    let key = BlockKey::whole(OriginId([1; 16]), "volume/chunks/0/0/1_0_4194304");
+    for (size, depth) in [(BLOCK, 1), (BLOCK, 4), (128 << 10, 1), (128 << 10, 64), (4 << 10, 1), (4 << 10, 64)] {
+        let load = Load { size, depth, seconds, pids };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let get = async |start, buffer: &mut [u8]| {
+                let range = BlockRange::new(start, buffer.len() as u32);
+                let class = Class::Foreground;
+                let request = GetRequest { key: key.clone(), range, class, deadline_ms: 0, epoch: 1 };
+                endpoint.get(addrs[0], &request).await.unwrap().body.read_into(buffer).await.unwrap();
+            };
+            ours.push(run(load, get).await);
+            theirs.push(run(load, async |start, buffer: &mut [u8]| bare_get(&bare, start, buffer).await).await);
+        }
+        let (ours, theirs) = (report("shoal", load, &ours), report("bare", load, &theirs));
+        println!("ratio  {size:>8} d{depth:<3} speed {:.2}x, CPU {:.2}x", ours.0 / theirs.0, ours.1 / theirs.1);
+    }
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    match args.next() {
+        Some(word) if word == "serve" => serve(args.next().unwrap().into()),
+        seconds => {
+            let seconds = seconds.map_or(1.0, |text| text.parse().unwrap());
+            let files = raw::Files::new();
+            let (node, client) = (files.issued(Role::Node, "n1"), files.issued(Role::Client, "c1"));
+            let mut server = Command::new(std::env::current_exe().unwrap())
+                .arg("serve")
+                .arg(node)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+            let mut addr = || lines.next().unwrap().unwrap().parse().unwrap();
+            let addrs = [addr(), addr()];
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(ask(addrs, &client, &server, seconds));
+            drop(server.stdin.take());
+            server.wait().unwrap();
+        }
+    }
+}
