@@ -13,6 +13,7 @@ use shoal_runtime::{clock, task};
 
 const BATCH: u64 = 10_000;
 const LOOKUPS: u64 = 50_000;
+const LISTINGS: u32 = 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,9 +41,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         report(&format!("lookup, {tasks} at once"), LOOKUPS * tasks, clock::now() - start);
     }
-    let start = clock::now();
-    let listed = meta.readdir(dir).await?.len() as u64;
-    report("readdir with attributes", listed, clock::now() - start);
+    let mut best = Duration::MAX;
+    for _ in 0..LISTINGS {
+        let start = clock::now();
+        assert_eq!(meta.readdir(dir).await?.len() as u64, files);
+        best = best.min(clock::now() - start);
+    }
+    report(&format!("readdir with attributes, best of {LISTINGS}"), files, best);
     Ok(())
 }
 
