@@ -76,6 +76,13 @@ impl ChunkMap {
         &self.segments[first..first + count]
     }
 
+    /// True if every byte of `0..end` of the chunk lies in a segment: nothing there is a hole.
+    pub(crate) fn covers(&self, end: u32) -> bool {
+        let held: u32 =
+            self.within(0, end).iter().map(|segment| (segment.pos + segment.len).min(end) - segment.pos).sum();
+        held == end
+    }
+
     /// The parts of a read of `start..end` of the chunk whose first byte goes to `at` of the answer.
     pub(crate) fn parts(&self, start: u32, end: u32, at: usize, out: &mut Vec<Part>) {
         for segment in self.within(start, end) {
@@ -143,6 +150,8 @@ mod tests {
         assert!(parts.is_empty());
         map.parts(0, 1000, 0, &mut parts);
         assert_eq!(parts.len(), 2);
+        assert!(map.covers(0) && map.covers(100));
+        assert!(!map.covers(101) && !map.covers(1000));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is known of an open file: its length, and the chunk maps read so far.
+//! What is known of an open file: its version, and the chunk maps read so far.
 //!
 //! Shared by all handles of one inode. Never talks to anyone: the caller fetches, this remembers.
 
@@ -14,6 +14,21 @@ use crate::chunk_map::ChunkMap;
 /// dropped and read again as needed.
 const CHUNKS_MAX: usize = 256;
 
+/// What tells one state of a file's bytes from another. The ctime is in it because tools that copy times give other bytes the
+/// same length and mtime; JuiceFS looks at the mtime alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    length: u64,
+    mtime: Time,
+    ctime: Time,
+}
+
+impl Version {
+    pub(crate) fn of(attr: &Attr) -> Version {
+        Version { length: attr.length, mtime: attr.mtime, ctime: attr.ctime }
+    }
+}
+
 /// One open inode.
 pub(crate) struct Inode {
     pub ino: Ino,
@@ -21,9 +36,7 @@ pub(crate) struct Inode {
 }
 
 struct Contents {
-    length: u64,
-    mtime: Time,
-    ctime: Time,
+    version: Version,
     /// Counts what was forgotten, so that a map fetched before is not kept after.
     generation: u64,
     chunks: HashMap<u32, Arc<ChunkMap>>,
@@ -31,37 +44,33 @@ struct Contents {
 
 impl Inode {
     pub(crate) fn new(ino: Ino, attr: &Attr) -> Inode {
-        let contents = Contents {
-            length: attr.length,
-            mtime: attr.mtime,
-            ctime: attr.ctime,
-            generation: 0,
-            chunks: HashMap::new(),
-        };
+        let contents = Contents { version: Version::of(attr), generation: 0, chunks: HashMap::new() };
         Inode { ino, contents: RwLock::new(contents) }
     }
 
     /// Length of the file in bytes as last seen.
     pub(crate) fn length(&self) -> u64 {
-        self.contents.read().length
+        self.contents.read().version.length
     }
 
-    /// Takes a fresh attribute in; another mtime or length means other bytes, so the chunk maps go. Returns true if they stayed.
-    pub(crate) fn refresh(&self, attr: &Attr) -> bool {
-        let same = |contents: &Contents| {
-            contents.length == attr.length && contents.mtime == attr.mtime && contents.ctime == attr.ctime
-        };
-        if same(&self.contents.read()) {
-            return true;
+    /// The length, and a number that changes whenever what is known of the file does.
+    pub(crate) fn length_and_generation(&self) -> (u64, u64) {
+        let contents = self.contents.read();
+        (contents.version.length, contents.generation)
+    }
+
+    /// Takes a fresh attribute in; another version means other bytes, so the chunk maps go.
+    pub(crate) fn refresh(&self, attr: &Attr) {
+        let version = Version::of(attr);
+        if self.contents.read().version == version {
+            return;
         }
         let mut contents = self.contents.write();
-        let unchanged = contents.length == attr.length && contents.mtime == attr.mtime;
-        (contents.length, contents.mtime, contents.ctime) = (attr.length, attr.mtime, attr.ctime);
-        if !unchanged {
+        if contents.version != version {
+            contents.version = version;
             contents.generation += 1;
             contents.chunks.clear();
         }
-        unchanged
     }
 
     /// Drops every chunk map: a block they name has gone.

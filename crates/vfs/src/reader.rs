@@ -1,7 +1,9 @@
 //! Reading a file: clamp to its length, map to blocks, fetch, assemble.
 //!
 //! A read inside one block is a slice of that block, never a copy. A read of several blocks fetches them together. An object
-//! that has gone (another client compacted the chunk) means the slice list is old: it is read again before giving up.
+//! that has gone (another client compacted the chunk) means the slice list is old: it is read again before giving up. A hole may
+//! mean that the list is newer than the length (another client cut the file): zeros are given only once the attribute, asked after
+//! the list, says that the file is still the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,13 @@ fn chunk_spans(offset: u64, end: u64) -> impl Iterator<Item = (u32, u32, u32, us
     })
 }
 
+/// The bytes of a read.
+struct Answer {
+    bytes: Bytes,
+    /// How many of them no block holds.
+    holes: u64,
+}
+
 impl Vfs {
     /// The bytes of a read if they lie in one block held in RAM: the path a FUSE thread takes without leaving its thread.
     ///
@@ -70,13 +79,20 @@ impl Vfs {
         self.read_ahead(file, offset, u64::from(size));
         let mut attempt = 0;
         loop {
-            let end = (offset + u64::from(size)).min(file.inode.length());
+            let (length, generation) = file.inode.length_and_generation();
+            let end = (offset + u64::from(size)).min(length);
             if offset >= end {
                 return Ok(Bytes::new());
             }
             match self.read_once(ctx, file, offset, end).await {
-                Ok(bytes) => {
+                Ok(Answer { holes, .. })
+                    if holes > 0 && attempt < STALE_RETRIES && file.inode.length_and_generation().1 != generation =>
+                {
+                    attempt += 1;
+                }
+                Ok(Answer { bytes, holes }) => {
                     self.metrics().read_bytes.add(bytes.len() as u64);
+                    self.metrics().hole_bytes.add(holes);
                     return Ok(bytes);
                 }
                 Err(VfsError::Read { source, .. })
@@ -95,7 +111,7 @@ impl Vfs {
         }
     }
 
-    async fn read_once(&self, ctx: &Ctx, file: &OpenFile, offset: u64, end: u64) -> Result<Bytes, VfsError> {
+    async fn read_once(&self, ctx: &Ctx, file: &OpenFile, offset: u64, end: u64) -> Result<Answer, VfsError> {
         let inode = &file.inode;
         let mut parts = Vec::new();
         for (index, from, to, at) in chunk_spans(offset, end) {
@@ -106,13 +122,14 @@ impl Vfs {
         if let [part] = parts.as_slice()
             && part.range.len() as usize == len
         {
-            return self.cache().read(ctx, &part.block, part.range).await.map_err(failed);
+            let bytes = self.cache().read(ctx, &part.block, part.range).await.map_err(failed)?;
+            return Ok(Answer { bytes, holes: 0 });
         }
         self.assemble(ctx, parts, len).await.map_err(failed)
     }
 
     /// Fetches all parts together and lays them over zeros.
-    async fn assemble(&self, ctx: &Ctx, parts: Vec<Part>, len: usize) -> Result<Bytes, CacheError> {
+    async fn assemble(&self, ctx: &Ctx, parts: Vec<Part>, len: usize) -> Result<Answer, CacheError> {
         let reads = parts.iter().map(|part| self.cache().read(ctx, &part.block, part.range));
         let pieces = try_join_all(reads).await?;
         let mut answer = BytesMut::zeroed(len);
@@ -121,8 +138,7 @@ impl Vfs {
             answer[part.at..part.at + piece.len()].copy_from_slice(&piece);
             held += piece.len();
         }
-        self.metrics().hole_bytes.add((len - held) as u64);
-        Ok(answer.freeze())
+        Ok(Answer { bytes: answer.freeze(), holes: (len - held) as u64 })
     }
 
     /// The map of chunk `index`, from memory or from the metadata engine.
@@ -135,6 +151,12 @@ impl Vfs {
         let map = ChunkMap::build(&records, &self.block_names())
             .ok_or(VfsError::DamagedChunk { ino: inode.ino, index })
             .map(Arc::new)?;
+        let in_chunk = inode.length().saturating_sub(u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
+        if !map.covers(in_chunk as u32)
+            && let Some(attr) = self.meta().getattr(inode.ino).await?
+        {
+            inode.refresh(&attr);
+        }
         inode.keep_chunk(index, generation, map.clone());
         Ok(map)
     }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::chunk_map::BlockNames;
 use crate::error::VfsError;
-use crate::inode::Inode;
+use crate::inode::{Inode, Version};
 use crate::metrics::VfsMetrics;
 use crate::open_file::OpenFile;
 
@@ -48,8 +48,11 @@ impl Default for VfsOptions {
     }
 }
 
-/// Remembered mtimes of files closed before, to keep the kernel's pages of an unchanged file. At the bound all are dropped.
+/// Remembered looks of files closed before, to keep the kernel's pages of an unchanged file. At the bound all are dropped.
 const SEEN_MAX: usize = 65_536;
+
+/// Open inodes from which on the table is swept of closed ones that a read-ahead held on to as they were closed.
+const SWEEP_MIN: usize = 1024;
 
 /// A volume as files. Cheap to clone.
 #[derive(Clone)]
@@ -67,7 +70,19 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     open: HashMap<Ino, Weak<Inode>>,
-    seen: HashMap<Ino, (shoal_format::Time, u64)>,
+    /// Entries of `open` at which it is swept next.
+    sweep_at: usize,
+    seen: HashMap<Ino, Version>,
+}
+
+impl Table {
+    fn admit(&mut self, ino: Ino, inode: &Arc<Inode>) {
+        if self.open.len() >= self.sweep_at {
+            self.open.retain(|_, inode| inode.strong_count() > 0);
+            self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
+        }
+        self.open.insert(ino, Arc::downgrade(inode));
+    }
 }
 
 /// A file was opened.
@@ -137,7 +152,9 @@ impl Vfs {
 
     /// Every entry of directory `ino` but `.` and `..`, with attributes where the engine has them at hand.
     pub async fn readdir(&self, ino: Ino) -> Result<Vec<DirEntry>, VfsError> {
-        Ok(self.meta().readdir(ino).await?)
+        let entries = self.meta().readdir(ino).await?;
+        self.note_listing(&entries);
+        Ok(entries)
     }
 
     /// Target of symbolic link `ino`. Errors: `NotFound`.
@@ -169,7 +186,7 @@ impl Vfs {
             return Err(VfsError::NotAFile { ino });
         }
         let mut table = self.0.table.lock();
-        let now = (attr.mtime, attr.length);
+        let now = Version::of(&attr);
         let keep_cache = table.seen.get(&ino) == Some(&now);
         if table.seen.len() >= SEEN_MAX {
             table.seen.clear();
@@ -179,7 +196,7 @@ impl Vfs {
             Some(inode) => inode,
             None => {
                 let inode = Arc::new(Inode::new(ino, &attr));
-                table.open.insert(ino, Arc::downgrade(&inode));
+                table.admit(ino, &inode);
                 inode
             }
         };
@@ -193,6 +210,18 @@ impl Vfs {
         let mut table = self.0.table.lock();
         if Arc::strong_count(&file.inode) == 1 {
             table.open.remove(&file.inode.ino);
+        }
+    }
+
+    /// The kernel takes lengths from listings too: an open file that knew less than the kernel would end early.
+    fn note_listing(&self, entries: &[DirEntry]) {
+        if self.0.table.lock().open.is_empty() {
+            return;
+        }
+        for entry in entries {
+            if let Some(attr) = &entry.attr {
+                self.note_attr(entry.ino, attr);
+            }
         }
     }
 

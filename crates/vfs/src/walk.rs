@@ -32,8 +32,8 @@ pub struct WalkReport {
 impl Vfs {
     /// Visits `ino` and everything below it, directories before their entries, never following symbolic links.
     ///
-    /// `visit` is called once an entry; an error from it ends the walk. Entries that vanish on the way are passed over. Memory: one
-    /// pending path a directory not yet read.
+    /// `visit` is called once an entry; an error from it ends the walk. Entries that vanish on the way are passed over. Memory:
+    /// what is left of the listings from the root down to the entry visited.
     pub async fn walk<F>(&self, ino: Ino, attr: Attr, mut visit: F) -> Result<WalkReport, VfsError>
     where
         F: AsyncFnMut(WalkEntry) -> Result<(), VfsError>,
