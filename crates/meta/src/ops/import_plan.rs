@@ -26,6 +26,9 @@ pub struct ImportBatch {
     pub entries: Vec<ImportEntry>,
     /// Further names (hard links) of files of this batch or of the volume.
     pub links: Vec<ImportLink>,
+    /// First inode the whole import took, if the batch is one of several: directories from it on came with an earlier batch and
+    /// keep the times they came with. Any other directory changes now when it gets a name.
+    pub first_inode: Option<Ino>,
 }
 
 /// One new inode under its first name.
@@ -99,7 +102,8 @@ impl Plan {
     /// Errors: `Conflict` for a name given twice, `NotFound` for an inode that does not exist, `Invalid` for anything the
     /// format forbids. Names that the volume holds already are found when they are inserted.
     pub(crate) fn new(batch: &ImportBatch, existing: &HashMap<Ino, Attr>, now: Time) -> Result<Plan, MetaError> {
-        let mut planner = Planner { existing, now, new: new_inodes(batch)?, children: BTreeMap::new() };
+        let (new, first_inode) = (new_inodes(batch)?, batch.first_inode);
+        let mut planner = Planner { existing, now, first_inode, new, children: BTreeMap::new() };
         let mut plan = Plan::default();
         planner.names(batch, &mut plan)?;
         refuse_detached(batch, &planner.new)?;
@@ -146,6 +150,7 @@ struct Children {
 struct Planner<'a> {
     existing: &'a HashMap<Ino, Attr>,
     now: Time,
+    first_inode: Option<Ino>,
     /// The batch's inodes with their final attributes.
     new: HashMap<Ino, Attr>,
     children: BTreeMap<Ino, Children>,
@@ -227,7 +232,9 @@ impl Planner<'_> {
                     let attr = self.existing.get(&dir).ok_or_else(|| MetaError::no_inode(dir))?;
                     check_existing_directory(dir, attr)?;
                     let nlink = attr.nlink.saturating_add(children.subdirs);
-                    plan.changed.push((dir, Attr { nlink, mtime: self.now, ctime: self.now, ..attr.clone() }));
+                    let ours = self.first_inode.is_some_and(|first| dir >= first);
+                    let (mtime, ctime) = if ours { (attr.mtime, attr.ctime) } else { (self.now, self.now) };
+                    plan.changed.push((dir, Attr { nlink, mtime, ctime, ..attr.clone() }));
                     plan.added_usage.push((dir, children.usage));
                 }
             }

@@ -6,8 +6,8 @@ use shoal_format::{CHUNK_BYTES, FileType, Ino, Settings, SliceRecord};
 use shoal_runtime::task;
 
 use super::Case;
-use super::sample::{BatchBuilder, attr, settings};
-use crate::ops::MkdirP;
+use super::sample::{BatchBuilder, TIME, attr, settings};
+use crate::ops::{ImportBatch, MkdirP};
 use crate::record::{Counter, DirUsage};
 
 pub(super) async fn ids_are_disjoint_under_concurrency(case: &Case) {
@@ -63,6 +63,23 @@ pub(super) async fn import_accounts_space_inodes_and_directories(case: &Case) {
     assert_eq!(usage(d + 1).await, expect(5000, 8192 + 4096, 2));
     assert_eq!(case.some(case.meta.getattr(Ino(d + 1)).await).nlink, 3);
     assert_eq!(case.ok(case.meta.statfs().await).used_inodes, 8);
+}
+
+pub(super) async fn directories_of_an_import_keep_their_times_in_later_batches(case: &Case) {
+    case.init().await;
+    let d = case.ok(case.meta.alloc_inodes(5).await).start;
+    let batch = async |builder: BatchBuilder, first_inode| {
+        case.ok(case.meta.import(ImportBatch { first_inode, ..builder.build() }).await);
+        case.some(case.meta.getattr(Ino(d)).await)
+    };
+    batch(BatchBuilder::new().dir(1, b"d", d), Some(Ino(d))).await;
+    let same = batch(BatchBuilder::new().dir(d, b"sub", d + 1).file(d, b"f", d + 2, 0), Some(Ino(d))).await;
+    assert_eq!((same.mtime, same.ctime, same.nlink), (TIME, TIME, 3));
+    // To another import it is a directory like any other.
+    let other = batch(BatchBuilder::new().file(d, b"g", d + 3, 0), Some(Ino(d + 3))).await;
+    assert!(other.mtime > TIME && other.ctime > TIME);
+    let last = batch(BatchBuilder::new().file(d, b"h", d + 4, 0), None).await;
+    assert!(last.mtime >= other.mtime);
 }
 
 pub(super) async fn hard_links_count_names_and_lose_their_parent(case: &Case) {

@@ -44,6 +44,7 @@ where
         namespace::paths_resolve_component_by_component,
         bulk::ids_are_disjoint_under_concurrency,
         bulk::import_accounts_space_inodes_and_directories,
+        bulk::directories_of_an_import_keep_their_times_in_later_batches,
         bulk::hard_links_count_names_and_lose_their_parent,
         bulk::existing_file_gets_a_second_name,
         bulk::chunk_lists_and_references_are_stored,

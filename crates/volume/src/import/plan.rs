@@ -57,6 +57,8 @@ pub(crate) struct Planner<'a> {
     shutdown: Shutdown,
     open_files: Arc<Semaphore>,
     inodes: Range<u64>,
+    /// First inode taken.
+    first_inode: Option<Ino>,
     /// Inode of each directory by its number in the walk.
     dirs: Vec<Ino>,
     /// Inode of each file with several names, by its device and inode in the source.
@@ -80,6 +82,7 @@ impl<'a> Planner<'a> {
             shutdown,
             open_files: Arc::new(Semaphore::new(FILES_OPEN)),
             inodes: 0..0,
+            first_inode: None,
             dirs: vec![root],
             shared: HashMap::new(),
             batches: VecDeque::from([Batch::default()]),
@@ -169,6 +172,7 @@ impl<'a> Planner<'a> {
     async fn next_inode(&mut self) -> Result<Ino, VolumeError> {
         if self.inodes.is_empty() {
             self.inodes = self.volume.meta.alloc_inodes(BATCH_ENTRIES as u64).await?;
+            self.first_inode.get_or_insert(Ino(self.inodes.start));
         }
         self.inodes.next().map(Ino).ok_or(VolumeError::Lost { what: "inode numbers" })
     }
@@ -199,7 +203,7 @@ impl<'a> Planner<'a> {
         if entries.is_empty() && batch.links.is_empty() {
             return Ok(());
         }
-        self.volume.meta.import(ImportBatch { entries, links: batch.links }).await?;
+        self.volume.meta.import(ImportBatch { entries, links: batch.links, first_inode: self.first_inode }).await?;
         self.counts.files.fetch_add(done.files, Ordering::Relaxed);
         self.report.files += done.files;
         self.report.dirs += done.dirs;
