@@ -1,4 +1,5 @@
-//! `shoal format`: makes a volume. Flags and defaults are JuiceFS's.
+//! `shoal format`: makes a volume, or changes the setting of one. Flags and defaults are JuiceFS's; on a volume that exists, a flag
+//! that is not given changes nothing.
 
 use std::path::PathBuf;
 
@@ -15,55 +16,55 @@ pub(crate) struct Args {
     /// Name of the volume: 3 to 63 lower-case letters, digits and dashes
     #[arg(value_name = "NAME")]
     name: String,
-    /// Object store type: file or s3
-    #[arg(long, default_value = "file")]
-    storage: String,
-    /// Bucket URL, or a directory for --storage file
-    #[arg(long, default_value = "/var/jfs")]
-    bucket: String,
+    /// Object store type, file or s3 [default: file]
+    #[arg(long)]
+    storage: Option<String>,
+    /// Bucket URL, or a directory for --storage file [default: /var/jfs]
+    #[arg(long)]
+    bucket: Option<String>,
     /// Access key of the object store
-    #[arg(long, env = "ACCESS_KEY", default_value = "", hide_env_values = true)]
-    access_key: String,
+    #[arg(long, env = "ACCESS_KEY", hide_env_values = true)]
+    access_key: Option<String>,
     /// Secret key of the object store
-    #[arg(long, env = "SECRET_KEY", default_value = "", hide_env_values = true)]
-    secret_key: String,
+    #[arg(long, env = "SECRET_KEY", hide_env_values = true)]
+    secret_key: Option<String>,
     /// Session token of the object store
-    #[arg(long, env = "SESSION_TOKEN", default_value = "", hide_env_values = true)]
-    session_token: String,
+    #[arg(long, env = "SESSION_TOKEN", hide_env_values = true)]
+    session_token: Option<String>,
     /// Storage class of new objects
-    #[arg(long, default_value = "")]
-    storage_class: String,
-    /// Block size, a power of two from 64K to 16M; a bare number is KiB
-    #[arg(long, default_value = "4M", value_parser = kib_size)]
-    block_size: ByteSize,
-    /// Compression of blocks: none, lz4 or zstd
-    #[arg(long, default_value = "none")]
-    compress: String,
-    /// PEM file with an RSA private key: encrypts every object
+    #[arg(long)]
+    storage_class: Option<String>,
+    /// Block size, a power of two from 64K to 16M; a bare number is KiB [default: 4M]
+    #[arg(long, value_parser = kib_size)]
+    block_size: Option<ByteSize>,
+    /// Compression of blocks, none, lz4 or zstd [default: none]
+    #[arg(long)]
+    compress: Option<String>,
+    /// PEM file with an RSA private key: encrypts every object of a new volume
     #[arg(long, value_name = "FILE")]
     encrypt_rsa_key: Option<PathBuf>,
-    /// Encryption of objects: aes256gcm-rsa or chacha20-rsa
-    #[arg(long, default_value = "aes256gcm-rsa")]
-    encrypt_algo: String,
-    /// Spread object keys by a prefix
+    /// Encryption of objects, aes256gcm-rsa or chacha20-rsa [default: aes256gcm-rsa]
     #[arg(long)]
-    hash_prefix: bool,
+    encrypt_algo: Option<String>,
+    /// Spread object keys by a prefix
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    hash_prefix: Option<bool>,
     /// Number of buckets to spread blocks over; the bucket then holds one %d
-    #[arg(long, default_value_t = 0)]
-    shards: u32,
+    #[arg(long)]
+    shards: Option<u32>,
     /// Space quota in GiB, 0 for none
-    #[arg(long, default_value_t = 0, value_name = "GIB")]
-    capacity: u64,
+    #[arg(long, value_name = "GIB")]
+    capacity: Option<u64>,
     /// Inode quota, 0 for none
-    #[arg(long, default_value_t = 0)]
-    inodes: u64,
-    /// Days a removed file stays in the trash, 0 for no trash
-    #[arg(long, default_value_t = 1)]
-    trash_days: u32,
+    #[arg(long)]
+    inodes: Option<u64>,
+    /// Days a removed file stays in the trash, 0 for no trash [default: 1]
+    #[arg(long)]
+    trash_days: Option<u32>,
     /// Enable POSIX ACLs; cannot be undone
     #[arg(long)]
     enable_acl: bool,
-    /// Overwrite what is there
+    /// Change an existing volume even where that makes its data unreadable
     #[arg(long)]
     force: bool,
     /// Leave an existing volume as it is
@@ -94,7 +95,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         encrypt_algo: args.encrypt_algo,
         hash_prefix: args.hash_prefix,
         shards: args.shards,
-        capacity: args.capacity.saturating_mul(1 << 30),
+        capacity: args.capacity.map(|gib| gib.saturating_mul(1 << 30)),
         inodes: args.inodes,
         trash_days: args.trash_days,
         enable_acl: args.enable_acl,

@@ -58,7 +58,7 @@ pub enum VolumeError {
     },
     /// `format` found objects that are not its own.
     #[error(
-        "object store {store} already holds objects under `{prefix}`, such as `{example}`; choose another name or bucket, or pass --force"
+        "object store {store} already holds objects under `{prefix}`, such as `{example}`; remove them, or choose another name or bucket"
     )]
     NotEmpty {
         /// The object store.

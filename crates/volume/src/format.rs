@@ -1,11 +1,12 @@
 //! `format`: makes a volume, or updates the setting of one.
 //!
-//! Flag names, defaults and rules are JuiceFS's (`juicefs-features.md` A.1; volume format, sections 2 and 3.4).
+//! Flag names, defaults and rules are JuiceFS's (`juicefs-features.md` A.1; volume format, sections 2 and 3.4; what JuiceFS 1.4.2
+//! does with a volume that exists is pinned by the interop tests): an option that is not given keeps what the volume has.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use shoal_format::{Settings, round_block_size, validate_name};
+use shoal_format::{Settings, Version, round_block_size, validate_name};
 use shoal_meta::Meta;
 use shoal_meta_sql::OpenMode;
 use shoal_object::{ObjectOptions, ObjectStore};
@@ -16,44 +17,53 @@ use crate::engine::open_engine;
 use crate::error::VolumeError;
 use crate::open::open_objects;
 
-/// What `format` is asked for.
-#[derive(Debug, Clone)]
+/// Oldest client that understands ACLs, as JuiceFS writes it into the setting.
+const ACL_CLIENT_VERSION: &str = "1.2.0-A";
+
+/// Most buckets a volume is spread over.
+const SHARDS_MAX: u32 = 256;
+
+/// Where the objects of a volume go that names no bucket.
+const DEFAULT_BUCKET: &str = "/var/jfs";
+
+/// What `format` is asked for. `None` is JuiceFS's default for a new volume, and leaves an existing one as it is.
+#[derive(Debug, Clone, Default)]
 pub struct FormatOptions {
     /// Volume name: 3 to 63 lower-case letters, digits and dashes.
     pub name: String,
     /// Object store type: `file` or `s3`.
-    pub storage: String,
+    pub storage: Option<String>,
     /// Bucket URL, or a directory for `file`.
-    pub bucket: String,
+    pub bucket: Option<String>,
     /// Access key of the object store.
-    pub access_key: String,
+    pub access_key: Option<String>,
     /// Secret key of the object store.
-    pub secret_key: String,
+    pub secret_key: Option<String>,
     /// Session token of the object store.
-    pub session_token: String,
+    pub session_token: Option<String>,
     /// Storage class of new objects; empty for the bucket's default.
-    pub storage_class: String,
+    pub storage_class: Option<String>,
     /// Block size; rounded down to a power of two in 64 KiB..16 MiB.
-    pub block_size: ByteSize,
+    pub block_size: Option<ByteSize>,
     /// `none`, `lz4` or `zstd`.
-    pub compress: String,
-    /// PEM file with the RSA private key that encrypts the volume's objects.
+    pub compress: Option<String>,
+    /// PEM file with the RSA private key that encrypts a new volume's objects.
     pub encrypt_rsa_key: Option<PathBuf>,
-    /// `aes256gcm-rsa` or `chacha20-rsa`.
-    pub encrypt_algo: String,
+    /// `aes256gcm-rsa` or `chacha20-rsa`, for a new volume.
+    pub encrypt_algo: Option<String>,
     /// Spread object keys by a prefix.
-    pub hash_prefix: bool,
+    pub hash_prefix: Option<bool>,
     /// Number of buckets the volume is spread over; the bucket then holds a `%d`.
-    pub shards: u32,
+    pub shards: Option<u32>,
     /// Space quota in bytes, 0 for none.
-    pub capacity: u64,
+    pub capacity: Option<u64>,
     /// Inode quota, 0 for none.
-    pub inodes: u64,
+    pub inodes: Option<u64>,
     /// Days a removed file stays in the trash.
-    pub trash_days: u32,
-    /// POSIX ACLs.
+    pub trash_days: Option<u32>,
+    /// POSIX ACLs; there is no way back.
     pub enable_acl: bool,
-    /// Overwrite what is there.
+    /// Change even what makes the data of an existing volume unreadable.
     pub force: bool,
     /// Leave an existing volume as it is.
     pub no_update: bool,
@@ -64,24 +74,9 @@ impl FormatOptions {
     pub fn new(name: &str, storage: &str, bucket: &str) -> FormatOptions {
         FormatOptions {
             name: name.to_owned(),
-            storage: storage.to_owned(),
-            bucket: bucket.to_owned(),
-            access_key: String::new(),
-            secret_key: String::new(),
-            session_token: String::new(),
-            storage_class: String::new(),
-            block_size: ByteSize(4 << 20),
-            compress: "none".to_owned(),
-            encrypt_rsa_key: None,
-            encrypt_algo: "aes256gcm-rsa".to_owned(),
-            hash_prefix: false,
-            shards: 0,
-            capacity: 0,
-            inodes: 0,
-            trash_days: 1,
-            enable_acl: false,
-            force: false,
-            no_update: false,
+            storage: Some(storage.to_owned()),
+            bucket: Some(bucket.to_owned()),
+            ..FormatOptions::default()
         }
     }
 }
@@ -107,41 +102,53 @@ pub async fn format(
     passphrase: Option<&str>,
     registry: &Registry,
 ) -> Result<(Settings, Formatted), VolumeError> {
-    let wanted = settings_of(options)?;
+    validate_name(&options.name)?;
+    let existing = existing(url).await?;
+    let wanted = match &existing {
+        Some(existing) if options.no_update => return Ok((existing.clone(), Formatted::Unchanged)),
+        Some(existing) => changed(existing, options)?,
+        None => fresh(options)?,
+    };
     wanted.codec(passphrase)?;
     let objects = open_objects(&wanted, &ObjectOptions::default(), registry)?;
-    make_directories(&wanted)?;
+    if existing.is_none() || options.bucket.is_some() {
+        make_directories(&wanted)?;
+    }
     shoal_object::probe(&*objects).await?;
-    let meta = Meta::new(open_engine(url, OpenMode::Create).await?);
-    match meta.settings().await {
-        Ok(existing) if options.no_update => Ok((existing, Formatted::Unchanged)),
-        Ok(existing) => update(&meta, existing, wanted, options).await,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            create(&meta, wanted, &*objects, options, passphrase).await
-        }
-        Err(error) => Err(error.into()),
+    match existing {
+        Some(existing) => update(url, &existing, wanted, options).await,
+        None => create(url, wanted, &*objects, passphrase).await,
+    }
+}
+
+/// The setting of the volume at `url`, if there is one.
+async fn existing(url: &str) -> Result<Option<Settings>, VolumeError> {
+    let settings =
+        async { Ok::<_, VolumeError>(Meta::new(open_engine(url, OpenMode::ReadOnly).await?).settings().await?) };
+    match settings.await {
+        Ok(settings) => Ok(Some(settings)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 async fn create(
-    meta: &Meta,
+    url: &str,
     mut settings: Settings,
     objects: &dyn ObjectStore,
-    options: &FormatOptions,
     passphrase: Option<&str>,
 ) -> Result<(Settings, Formatted), VolumeError> {
-    if !options.force {
-        refuse_foreign_objects(objects, &settings.name).await?;
-    }
+    refuse_foreign_objects(objects, &settings.name).await?;
+    let meta = Meta::new(open_engine(url, OpenMode::Create).await?);
     let uuid = Bytes::from(settings.uuid.clone());
     let encrypted = settings.codec(passphrase)?.encrypt_object(uuid)?;
     objects.put(&settings.layout().uuid_key(), encrypted).await?;
     settings.seal_secrets()?;
-    meta.init(&settings, options.force).await?;
+    meta.init(&settings, false).await?;
     Ok((settings, Formatted::Created))
 }
 
-/// The prefix must be new: two volumes of one name in one bucket would destroy each other.
+/// The prefix must be new, whatever is forced: two volumes of one name in one bucket would destroy each other.
 async fn refuse_foreign_objects(objects: &dyn ObjectStore, name: &str) -> Result<(), VolumeError> {
     let prefix = format!("{name}/");
     let found = objects.list(&prefix, None, 100).await?;
@@ -153,77 +160,116 @@ async fn refuse_foreign_objects(objects: &dyn ObjectStore, name: &str) -> Result
     }
 }
 
-/// What may change in an existing volume changes; the rest must agree.
 async fn update(
-    meta: &Meta,
-    existing: Settings,
-    wanted: Settings,
+    url: &str,
+    existing: &Settings,
+    mut settings: Settings,
     options: &FormatOptions,
 ) -> Result<(Settings, Formatted), VolumeError> {
-    let name = existing.name.clone();
-    let fields = [
-        ("name", existing.name.clone(), wanted.name.clone()),
-        ("block size", format!("{}K", existing.block_size), format!("{}K", wanted.block_size)),
-        ("compression", compression(&existing), compression(&wanted)),
-        ("shards", existing.shards.to_string(), wanted.shards.to_string()),
-        ("hash prefix", existing.hash_prefix.to_string(), wanted.hash_prefix.to_string()),
-    ];
-    let changed = fields.into_iter().find(|(_, now, then)| now != then);
-    if let (Some((field, existing, wanted)), false) = (changed, options.force) {
-        return Err(VolumeError::Immutable { name, field, existing, wanted });
-    }
-    if existing.is_encrypted() != wanted.is_encrypted() && !options.force {
-        let word = |on: bool| if on { "a key" } else { "no key" }.to_owned();
-        let (now, then) = (word(existing.is_encrypted()), word(wanted.is_encrypted()));
-        return Err(VolumeError::Immutable { name, field: "encryption", existing: now, wanted: then });
-    }
-    let mut settings = existing;
-    // Secrets are sealed with the volume's own UUID: open, replace, seal again.
-    settings.unseal_secrets()?;
-    settings.storage = wanted.storage;
-    settings.bucket = wanted.bucket;
-    settings.access_key = wanted.access_key;
-    settings.secret_key = wanted.secret_key;
-    settings.session_token = wanted.session_token;
-    settings.capacity = wanted.capacity;
-    settings.inodes = wanted.inodes;
-    settings.trash_days = wanted.trash_days;
-    settings.enable_acl |= wanted.enable_acl;
+    let meta = Meta::new(open_engine(url, OpenMode::ReadWrite).await?);
     settings.seal_secrets()?;
-    meta.update_settings(&settings).await?;
+    match fixed_change(existing, &settings) {
+        None => meta.update_settings(&settings).await?,
+        Some(_) if options.force => meta.init(&settings, true).await?,
+        Some((field, existing, wanted)) => {
+            return Err(VolumeError::Immutable { name: settings.name, field, existing, wanted });
+        }
+    }
     Ok((settings, Formatted::Updated))
 }
 
-fn compression(settings: &Settings) -> String {
-    if settings.compression.is_empty() { "none".to_owned() } else { settings.compression.clone() }
-}
-
-fn settings_of(options: &FormatOptions) -> Result<Settings, VolumeError> {
-    validate_name(&options.name)?;
+/// The setting of a new volume.
+fn fresh(options: &FormatOptions) -> Result<Settings, VolumeError> {
     let mut settings = Settings::new(&options.name, &uuid::Uuid::new_v4().to_string());
-    settings.storage = options.storage.clone();
-    settings.bucket = bucket_of(options)?;
-    settings.access_key = options.access_key.clone();
-    settings.secret_key = options.secret_key.clone();
-    settings.session_token = options.session_token.clone();
-    settings.storage_class = options.storage_class.clone();
-    settings.block_size = round_block_size(options.block_size.0);
-    settings.compression = one_of("--compress", &options.compress, &["none", "lz4", "zstd"])?;
-    settings.encrypt_algo = one_of("--encrypt-algo", &options.encrypt_algo, &["aes256gcm-rsa", "chacha20-rsa"])?;
-    settings.hash_prefix = options.hash_prefix;
-    settings.shards = shards_of(options)?;
-    settings.capacity = options.capacity;
-    settings.inodes = options.inodes;
-    settings.trash_days = i64::from(options.trash_days);
-    settings.enable_acl = options.enable_acl;
-    if options.enable_acl {
-        settings.min_client_version = "1.2.0-A".to_owned();
-    }
+    settings.encrypt_algo = match &options.encrypt_algo {
+        Some(algorithm) => one_of("--encrypt-algo", algorithm, &["aes256gcm-rsa", "chacha20-rsa"])?,
+        None => settings.encrypt_algo,
+    };
     if let Some(path) = &options.encrypt_rsa_key {
         let source = |source| VolumeError::Source { path: path.clone(), source };
         settings.encrypt_key = std::fs::read_to_string(path).map_err(source)?;
     }
+    let bucket = options.bucket.clone().unwrap_or_else(|| DEFAULT_BUCKET.to_owned());
+    apply(&FormatOptions { bucket: Some(bucket), ..options.clone() }, &mut settings)?;
     Ok(settings)
+}
+
+/// The setting of an existing volume after what is asked for; its secrets are open.
+fn changed(existing: &Settings, options: &FormatOptions) -> Result<Settings, VolumeError> {
+    if !options.force {
+        existing.check_client()?;
+    }
+    if options.encrypt_rsa_key.is_some() && !existing.is_encrypted() {
+        let reason = format!("volume `{}` exists without encryption, which cannot be added later", existing.name);
+        return Err(VolumeError::BadOption { option: "--encrypt-rsa-key", reason });
+    }
+    let mut settings = existing.clone();
+    // Secrets are sealed with the volume's own UUID: open, replace, seal again.
+    settings.unseal_secrets()?;
+    apply(options, &mut settings)?;
+    if let (Some(change), false) = (fixed_change(existing, &settings), options.force) {
+        let (field, now, wanted) = change;
+        return Err(VolumeError::Immutable { name: existing.name.clone(), field, existing: now, wanted });
+    }
+    Ok(settings)
+}
+
+/// Takes over what `options` say, and nothing else.
+fn apply(options: &FormatOptions, settings: &mut Settings) -> Result<(), VolumeError> {
+    fn set<T: Clone>(field: &mut T, wanted: &Option<T>) {
+        if let Some(wanted) = wanted {
+            field.clone_from(wanted);
+        }
+    }
+    settings.name.clone_from(&options.name);
+    set(&mut settings.storage, &options.storage);
+    set(&mut settings.access_key, &options.access_key);
+    set(&mut settings.secret_key, &options.secret_key);
+    set(&mut settings.session_token, &options.session_token);
+    set(&mut settings.hash_prefix, &options.hash_prefix);
+    set(&mut settings.shards, &options.shards);
+    set(&mut settings.capacity, &options.capacity);
+    set(&mut settings.inodes, &options.inodes);
+    if let Some(days) = options.trash_days {
+        settings.trash_days = i64::from(days);
+    }
+    if let Some(size) = options.block_size {
+        settings.block_size = round_block_size(size.0);
+    }
+    if let Some(compress) = &options.compress {
+        settings.compression = one_of("--compress", compress, &["none", "lz4", "zstd"])?;
+    }
+    if let Some(class) = &options.storage_class {
+        settings.storage_class.clone_from(class);
+        settings.tiers.entry(0).or_default().storage_class.clone_from(class);
+    }
+    if let Some(bucket) = &options.bucket {
+        settings.bucket = bucket_of(&settings.storage, bucket)?;
+    }
+    if options.enable_acl {
+        settings.enable_acl = true;
+        if Version::parse(&settings.min_client_version) < Version::parse(ACL_CLIENT_VERSION) {
+            settings.min_client_version = ACL_CLIENT_VERSION.to_owned();
+        }
+    }
+    check_shards(settings)
+}
+
+/// The first field that differs although it is fixed when the volume is made: its name, its value now, the value asked for.
+fn fixed_change(existing: &Settings, wanted: &Settings) -> Option<(&'static str, String, String)> {
+    let shards = |settings: &Settings| settings.shards.max(1).to_string();
+    let fields = [
+        ("name", existing.name.clone(), wanted.name.clone()),
+        ("block size", format!("{}K", existing.block_size), format!("{}K", wanted.block_size)),
+        ("compression", compression(existing), compression(wanted)),
+        ("shards", shards(existing), shards(wanted)),
+        ("hash prefix", existing.hash_prefix.to_string(), wanted.hash_prefix.to_string()),
+    ];
+    fields.into_iter().find(|(_, now, then)| now != then)
+}
+
+fn compression(settings: &Settings) -> String {
+    if settings.compression.is_empty() { "none".to_owned() } else { settings.compression.clone() }
 }
 
 fn one_of(option: &'static str, value: &str, allowed: &[&str]) -> Result<String, VolumeError> {
@@ -235,25 +281,31 @@ fn one_of(option: &'static str, value: &str, allowed: &[&str]) -> Result<String,
     }
 }
 
-fn shards_of(options: &FormatOptions) -> Result<u32, VolumeError> {
-    let bad = |reason: &str| VolumeError::BadOption { option: "--shards", reason: reason.to_owned() };
-    match options.shards {
-        0 | 1 => Ok(options.shards),
-        2..=256 if options.bucket.matches("%d").count() == 1 => Ok(options.shards),
-        2..=256 => Err(bad("the bucket must hold one %d, which stands for the shard's number")),
-        _ => Err(bad("at most 256 buckets are possible")),
+fn check_shards(settings: &Settings) -> Result<(), VolumeError> {
+    let bad = |reason: String| Err(VolumeError::BadOption { option: "--shards", reason });
+    match settings.shards {
+        0 | 1 => Ok(()),
+        shards if shards > SHARDS_MAX => bad(format!("at most {SHARDS_MAX} buckets are possible")),
+        _ if settings.bucket.matches("%d").count() == 1 => Ok(()),
+        _ => bad(format!("the bucket `{}` must hold one %d, which stands for the shard's number", settings.bucket)),
     }
 }
 
-/// JuiceFS stores the directory of a `file` bucket as an absolute path that ends in a slash.
-fn bucket_of(options: &FormatOptions) -> Result<String, VolumeError> {
-    if options.storage != "file" {
-        return Ok(options.bucket.clone());
+/// JuiceFS stores the directory of a `file` bucket as an absolute path without `.` and `..` that ends in a slash.
+fn bucket_of(storage: &str, bucket: &str) -> Result<String, VolumeError> {
+    if storage != "file" {
+        return Ok(bucket.to_owned());
     }
-    let path = options.bucket.strip_prefix("file://").unwrap_or(&options.bucket);
-    let absolute =
-        std::path::absolute(path).map_err(|source| VolumeError::Source { path: PathBuf::from(path), source })?;
-    Ok(format!("{}/", absolute.display().to_string().trim_end_matches('/')))
+    let path = Path::new(bucket.strip_prefix("file://").unwrap_or(bucket));
+    let absolute = std::path::absolute(path).map_err(|source| VolumeError::Source { path: path.to_owned(), source })?;
+    let mut clean = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    Ok(format!("{}/", clean.display().to_string().trim_end_matches('/')))
 }
 
 /// The directory of a `file` bucket is made if it is missing, as JuiceFS does.
@@ -265,4 +317,48 @@ fn make_directories(settings: &Settings) -> Result<(), VolumeError> {
         std::fs::create_dir_all(&path).map_err(|source| VolumeError::Source { path, source })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_bucket_is_an_absolute_directory() {
+        let of = |bucket| bucket_of("file", bucket).expect("valid");
+        assert_eq!(of("/a/b"), "/a/b/");
+        assert_eq!(of("/a/x/..//b/./"), "/a/b/");
+        assert_eq!(of("file:///a"), "/a/");
+        assert_eq!(of("/.."), "/");
+        assert!(of("relative").starts_with('/') && of("relative").ends_with("/relative/"));
+        assert_eq!(bucket_of("s3", "https://b.example.com").expect("valid"), "https://b.example.com");
+    }
+
+    #[test]
+    fn options_that_are_not_given_keep_what_a_volume_has() {
+        let options = FormatOptions {
+            trash_days: Some(7),
+            block_size: Some(ByteSize(1 << 20)),
+            hash_prefix: Some(true),
+            ..FormatOptions::new("vol", "file", "/data")
+        };
+        let volume = fresh(&options).expect("valid");
+        assert_eq!((volume.block_size, volume.trash_days, volume.hash_prefix), (1024, 7, true));
+        let again = changed(&volume, &FormatOptions { name: "vol".into(), ..FormatOptions::default() });
+        assert_eq!(again.expect("nothing changes"), volume);
+        let refused = changed(&volume, &FormatOptions { block_size: Some(ByteSize(4 << 20)), ..options.clone() });
+        assert_eq!(refused.expect_err("fixed").kind(), ErrorKind::Conflict);
+        let forced = FormatOptions { block_size: Some(ByteSize(4 << 20)), force: true, ..options };
+        assert_eq!(changed(&volume, &forced).expect("forced").block_size, 4096);
+    }
+
+    #[test]
+    fn acls_keep_clients_out_that_do_not_know_them() {
+        let volume = fresh(&FormatOptions::new("vol", "file", "/data")).expect("valid");
+        let acl = FormatOptions { name: "vol".into(), enable_acl: true, ..FormatOptions::default() };
+        let with = changed(&volume, &acl).expect("valid");
+        assert_eq!((with.enable_acl, with.min_client_version.as_str()), (true, "1.2.0-A"));
+        let newer = Settings { min_client_version: "1.4.0".into(), ..volume };
+        assert_eq!(changed(&newer, &acl).expect("valid").min_client_version, "1.4.0");
+    }
 }
