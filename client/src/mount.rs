@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use shoal_runtime::shutdown::Shutdown;
 use shoal_runtime::{clock, http};
 use shoal_types::ByteSize;
 use shoal_vfs::VfsOptions;
-use shoal_volume::{Access, AttachOptions, OpenOptions, Volume};
+use shoal_volume::{Access, AttachOptions, Attached, OpenOptions, Volume};
 use tokio::runtime::Handle;
 
 use crate::mount_state::{MountState, VERSION};
@@ -29,6 +28,9 @@ const READY: &str = "shoal mount ready";
 
 /// Set for the process that the background form starts.
 const BACKGROUND_VARIABLE: &str = "SHOAL_MOUNT_IN_BACKGROUND";
+
+/// Where the metrics page is if nothing else is asked for.
+const METRICS: &str = "127.0.0.1:9567";
 
 /// Flags of `mount`. Names and defaults are JuiceFS's where it has the option.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,7 +49,7 @@ pub(crate) struct Args {
     /// Seconds a node may make no progress on a block before the next place is asked
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     peer_timeout: f64,
-    /// Bytes fetched ahead of one sequential reader at most, 0 for none
+    /// Bytes fetched ahead of one sequential reader at most, 0 for none; no more than an eighth of --memory
     #[arg(long, default_value = "32M", value_name = "SIZE")]
     max_readahead: ByteSize,
     /// Seconds the kernel trusts an attribute
@@ -69,7 +71,7 @@ pub(crate) struct Args {
     #[arg(short = 'o', value_name = "OPTION,...", value_delimiter = ',')]
     options: Vec<String>,
     /// TCP address of the metrics page; `none` turns it off
-    #[arg(long, default_value = "127.0.0.1:9567", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = METRICS, value_name = "ADDR:PORT")]
     metrics: String,
     /// Go to the background once mounted
     #[arg(short = 'd', long)]
@@ -83,15 +85,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let registry = Registry::new();
     let mountpoint = std::path::absolute(&args.mountpoint)?;
-    let ring = args.ring.ring()?;
-    let volume = Volume::open(&args.meta_url, &OpenOptions::new(Access::Read), &registry).await?;
-    let attach = AttachOptions {
-        ring,
-        memory: args.memory.0,
-        peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
-        vfs: VfsOptions { max_readahead: args.max_readahead.0 },
+    let (volume, attached) = tokio::select! {
+        attached = attach(&args, &registry) => attached?,
+        () = shutdown.wait() => bail!("stopped before anything was mounted"),
     };
-    let attached = volume.attach(&attach, Handle::current(), &registry).await?;
     let metrics = serve_metrics(&args.metrics, &registry, &shutdown).await?;
     let state = state(&args, &volume, &mountpoint, metrics)?;
     let options = fuse_options(&args, &volume, mountpoint.clone(), &state)?;
@@ -100,6 +97,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         shoal_runtime::task::blocking("mount", move || shoal_fuse::mount(vfs, options, handle, registry)).await?;
     announce(&mountpoint, metrics)?;
     serve_until_done(mounted, &shutdown).await
+}
+
+/// The volume, its cache and its files; nothing is mounted yet.
+async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Attached)> {
+    let options = AttachOptions {
+        ring: args.ring.ring()?,
+        memory: args.memory.0,
+        peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
+        vfs: VfsOptions { max_readahead: args.max_readahead.0 },
+    };
+    let volume = Volume::open(&args.meta_url, &OpenOptions::new(Access::Read), registry).await?;
+    let attached = volume.attach(&options, Handle::current(), registry).await?;
+    Ok((volume, attached))
 }
 
 fn seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
@@ -114,7 +124,7 @@ async fn serve_metrics(text: &str, registry: &Registry, shutdown: &Shutdown) -> 
     let addr: SocketAddr = text.parse().with_context(|| format!("--metrics `{text}` is not ADDR:PORT"))?;
     match http::serve_metrics(addr, registry.clone(), shutdown.clone()).await {
         Ok(bound) => Ok(Some(bound)),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && text == METRICS => {
             tracing::warn!(%addr, "another process has the metrics port; choose one with --metrics");
             Ok(None)
         }
@@ -163,6 +173,7 @@ fn fuse_options(args: &Args, volume: &Volume, mountpoint: PathBuf, state: &Mount
         attr_ttl: seconds("--attr-cache", args.attr_cache)?,
         entry_ttl: seconds("--entry-cache", args.entry_cache)?,
         dir_entry_ttl: seconds("--dir-entry-cache", args.dir_entry_cache)?,
+        acl: volume.settings.enable_acl,
         negative_ttl: seconds("--negative-entry-cache", args.negative_entry_cache)?,
         config_json: serde_json::to_string_pretty(state)? + "\n",
     })
@@ -171,12 +182,16 @@ fn fuse_options(args: &Args, volume: &Volume, mountpoint: PathBuf, state: &Mount
 /// Says that the mount serves. In the background form standard output then goes nowhere: the starter has heard it.
 fn announce(mountpoint: &Path, metrics: Option<SocketAddr>) -> anyhow::Result<()> {
     let metrics = metrics.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
+    let background = in_background();
+    if background {
+        // Out of the starter's session before it hears that all is well; fails only for a process that leads one already.
+        rustix::process::setsid().ok();
+    }
     let mut out = std::io::stdout();
     // Nobody may be reading; the mount serves all the same.
     let _ = writeln!(out, "{READY} at={} pid={} metrics={metrics}", mountpoint.display(), std::process::id());
     let _ = out.flush();
-    if std::env::var_os(BACKGROUND_VARIABLE).is_some() {
-        rustix::process::setsid().ok();
+    if background {
         let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(null)?;
     }
@@ -203,6 +218,11 @@ async fn serve_until_done(mounted: Mounted, shutdown: &Shutdown) -> anyhow::Resu
     Ok(())
 }
 
+/// True in the process that the background form started: it mounts, although its flags are those of its starter.
+pub(crate) fn in_background() -> bool {
+    std::env::var_os(BACKGROUND_VARIABLE).is_some()
+}
+
 /// Starts this command again without a terminal, waits until it serves, and leaves it running.
 pub(crate) fn start_in_background(args: &Args) -> anyhow::Result<ExitCode> {
     let log_path = args.log.clone().unwrap_or_else(default_log);
@@ -213,12 +233,11 @@ pub(crate) fn start_in_background(args: &Args) -> anyhow::Result<ExitCode> {
     let log = log.with_context(|| format!("cannot write the log {}; choose another with --log", log_path.display()))?;
     let written = log.metadata()?.len();
     let mut child = Command::new(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1).filter(|arg| arg != "-d" && arg != "--background"))
+        .args(std::env::args_os().skip(1))
         .env(BACKGROUND_VARIABLE, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        .process_group(0)
         .spawn()?;
     let stdout = child.stdout.take().context("the child has no standard output")?;
     let ready = BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line.starts_with(READY));

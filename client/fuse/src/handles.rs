@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use fuser::FileHandle;
 use parking_lot::RwLock;
@@ -25,6 +26,8 @@ pub(crate) struct DirHandle {
     pub parent: u64,
     /// Every entry but `.` and `..`.
     pub entries: Vec<DirEntry>,
+    /// When the entries were asked for.
+    pub listed: Instant,
 }
 
 /// All open handles.

@@ -9,6 +9,7 @@ mod metrics;
 mod mount;
 mod ops;
 mod options;
+mod statfs;
 mod virtual_files;
 
 pub use mount::{MountError, Mounted, mount};

@@ -17,7 +17,7 @@ use fuser::{
 use shoal_format::{FileType, Ino};
 use shoal_meta::DirEntry;
 use shoal_runtime::{clock, metrics::Registry, task};
-use shoal_types::Ctx;
+use shoal_types::{Ctx, ErrorKind};
 use shoal_vfs::{OpenFile, Vfs, VfsError};
 use tokio::runtime::Handle as Runtime;
 
@@ -26,6 +26,7 @@ use crate::errno::{errno, read_errno};
 use crate::handles::{DirHandle, Handle, Handles};
 use crate::metrics::FuseMetrics;
 use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
+use crate::statfs::{BLOCK_BYTES, Space};
 use crate::virtual_files::VirtualFile;
 
 /// Requests the kernel may have in flight in the background (read-ahead, direct I/O). fuser's default of 16 throttles both.
@@ -70,8 +71,14 @@ impl ShoalFs {
     /// Counts and logs a failure, and gives its errno.
     fn failed(&self, op: &'static str, ino: u64, error: &VfsError) -> Errno {
         self.0.metrics.error(error.kind());
-        tracing::warn!(op, ino, error = error as &dyn std::error::Error, "operation failed");
-        if op == "read" { read_errno(error.kind()) } else { errno(error.kind()) }
+        let read = op == "read";
+        if error.kind() == ErrorKind::NotFound && !read {
+            // Another client removed it: what a kernel with a memory of its own meets every day.
+            tracing::debug!(op, ino, %error, "it is gone");
+        } else {
+            tracing::warn!(op, ino, error = error as &dyn std::error::Error, "operation failed");
+        }
+        if read { read_errno(error.kind()) } else { errno(error.kind()) }
     }
 
     fn opened(&self, handle: Handle) -> FileHandle {
@@ -109,11 +116,12 @@ impl ShoalFs {
     }
 
     async fn open_dir(&self, ino: Ino, reply: ReplyOpen) {
+        let listed = clock::now();
         let listing = async {
             let attr = self.0.vfs.getattr(ino).await?;
             let entries = self.0.vfs.readdir(ino).await?;
             let parent = if attr.parent.0 == 0 { ino.0 } else { attr.parent.0 };
-            Ok::<_, VfsError>(DirHandle { parent, entries })
+            Ok::<_, VfsError>(DirHandle { parent, entries, listed })
         };
         match listing.await {
             Ok(dir) => reply.opened(self.opened(Handle::Dir(dir)), FopenFlags::empty()),
@@ -146,7 +154,9 @@ impl ShoalFs {
     }
 
     async fn plus_entries(&self, ino: INodeNo, dir: &DirHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let ttl = self.0.options.attr_ttl.min(self.0.options.entry_ttl);
+        let options = &self.0.options;
+        // The kernel takes what it is told here for new: attributes of a listing that has aged are asked for again.
+        let recent = clock::now().saturating_duration_since(dir.listed) <= options.attr_ttl;
         for (index, (name, number)) in [(".", ino.0), ("..", dir.parent)].into_iter().enumerate() {
             if (index as u64) < offset {
                 continue;
@@ -160,13 +170,16 @@ impl ShoalFs {
         }
         for (index, entry) in dir.entries.iter().enumerate().skip(offset.saturating_sub(2) as usize) {
             let attr = match &entry.attr {
-                Some(attr) => attr.clone(),
-                None => match self.0.vfs.getattr(entry.ino).await {
+                Some(attr) if recent => attr.clone(),
+                _ => match self.0.vfs.getattr(entry.ino).await {
                     Ok(attr) => attr,
-                    Err(_) => continue,
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    // Better an error than a listing that lacks names.
+                    Err(error) => return reply.error(self.failed("readdirplus", entry.ino.0, &error)),
                 },
             };
-            let name = OsStr::from_bytes(&entry.name);
+            let entry_ttl = if attr.kind == FileType::Directory { options.dir_entry_ttl } else { options.entry_ttl };
+            let (name, ttl) = (OsStr::from_bytes(&entry.name), options.attr_ttl.min(entry_ttl));
             if reply.add(INodeNo(entry.ino.0), index as u64 + 3, name, &ttl, &file_attr(entry.ino, &attr), GENERATION) {
                 break;
             }
@@ -211,6 +224,10 @@ impl Filesystem for ShoalFs {
         ] {
             // What the kernel does not know it does without; none of these changes what programs see.
             let _ = config.add_capabilities(wanted);
+        }
+        // Only where there are ACLs: with this the kernel asks for one with every inode it checks.
+        if self.0.options.acl {
+            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         if let Err(most) = config.set_max_readahead(KERNEL_READAHEAD_BYTES) {
             let _ = config.set_max_readahead(most);
@@ -357,11 +374,8 @@ impl Filesystem for ShoalFs {
         self.spawn("statfs", async move {
             match fs.0.vfs.statfs().await {
                 Ok(stat) => {
-                    let block = 4096;
-                    let total = stat.capacity / block;
-                    let free = stat.capacity.saturating_sub(stat.used_bytes) / block;
-                    let free_inodes = stat.inodes.saturating_sub(stat.used_inodes);
-                    reply.statfs(total, free, free, stat.inodes, free_inodes, block as u32, 255, block as u32);
+                    let Space { blocks, blocks_free, files, files_free } = Space::of(&stat);
+                    reply.statfs(blocks, blocks_free, blocks_free, files, files_free, BLOCK_BYTES, 255, BLOCK_BYTES);
                 }
                 Err(error) => reply.error(fs.failed("statfs", 1, &error)),
             }

@@ -27,6 +27,9 @@ pub struct FuseOptions {
     pub dir_entry_ttl: Duration,
     /// How long the kernel trusts the absence of a name.
     pub negative_ttl: Duration,
+    /// The volume has POSIX ACLs: the kernel asks for them and enforces them. Without, a group with fewer rights than the ACL's mask
+    /// would have the mask's.
+    pub acl: bool,
     /// Content of the virtual file `.config`.
     pub config_json: String,
 }
