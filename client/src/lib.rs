@@ -39,6 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // The background form of `mount` starts itself again before any thread exists.
     if let Command::Mount(args) = &cli.command
         && args.background
+        && !mount::in_background()
     {
         return mount::start_in_background(args);
     }

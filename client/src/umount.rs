@@ -17,12 +17,28 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let path = std::path::absolute(&args.mountpoint)?;
-    let Some(kind) = mounted_kind(&path) else { bail!("nothing is mounted at {}", path.display()) };
+    let (path, kind) =
+        find(&args.mountpoint).with_context(|| format!("nothing is mounted at {}", args.mountpoint.display()))?;
     ensure!(kind.starts_with("fuse"), "{} is a mount of type {kind}, not one of Shoal's", path.display());
     // A dead mount is never busy: whoever holds files there only gets errors.
-    let dead = std::fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-    detach(&path, args.force || dead)
+    let dead = || std::fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    detach(&path, args.force || dead())
+}
+
+/// The mount that `path` names, as the kernel spells its place, and its type. The mount itself is touched last: its process may be
+/// gone or stuck.
+fn find(path: &Path) -> Option<(PathBuf, String)> {
+    let beside = || {
+        let path = std::path::absolute(path).ok()?;
+        with_kind(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+    };
+    // What is left are paths such as `.` and symbolic links.
+    beside().or_else(|| with_kind(std::fs::canonicalize(path).ok()?))
+}
+
+fn with_kind(path: PathBuf) -> Option<(PathBuf, String)> {
+    let kind = mounted_kind(&path)?;
+    Some((path, kind))
 }
 
 /// Ends the mount at `path`; `lazy` also when it is in use.

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let source = args.data.clone().map_or_else(data::default_source, Ok)?;
     let mut demo = Demo { args, work, source, shutdown, processes: Processes::default() };
     let result = demo.play().await;
-    if demo.shutdown.is_triggered() {
+    if result.is_err() && demo.shutdown.is_triggered() {
         bail!("stopped; mounts and nodes are gone");
     }
     result

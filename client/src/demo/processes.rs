@@ -97,10 +97,10 @@ impl Processes {
 
     /// Takes mounts down and ends every process. Safe to call again.
     pub(crate) fn stop(&mut self) {
-        for mount in self.mounts.drain(..).rev() {
-            // A mount that never came up has nothing to take down.
-            let _ = detach(&mount, true);
-        }
+        let mounts: Vec<PathBuf> = self.mounts.drain(..).rev().collect();
+        // A mount that never came up has nothing to take down.
+        let take_down = || mounts.iter().for_each(|mount| _ = detach(mount, true));
+        take_down();
         let mut children: Vec<Child> = self.children.drain(..).rev().collect();
         for child in &mut children {
             if let Some(pid) = Pid::from_raw(child.id() as i32) {
@@ -115,5 +115,7 @@ impl Processes {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // One that came up while its process was being ended has left a dead mount.
+        take_down();
     }
 }
