@@ -2,7 +2,7 @@
 //!
 //! Everything lives in one directory and ends with the rig: mounts are detached, processes killed, files removed.
 
-#![allow(dead_code, reason = "each suite uses its own part of the rig")]
+#![allow(dead_code, unused_imports, reason = "each suite uses its own part of the rig")]
 
 pub mod mount;
 pub mod node;
@@ -19,6 +19,8 @@ pub use node::{Node, NodeOptions};
 /// Everything one test needs.
 pub struct Rig {
     dir: TestDir,
+    /// Environment of every command of ours and of the oracle.
+    env: Vec<(&'static str, String)>,
 }
 
 impl Rig {
@@ -29,10 +31,15 @@ impl Rig {
             skipped("needs root and /dev/fuse");
             return None;
         }
-        let rig = Rig { dir: TestDir::on_disk(name) };
+        let rig = Rig { dir: TestDir::on_disk(name), env: Vec::new() };
         rig.ok(rig.shoal().args(["cert", "init", "--group", "test"]).arg(rig.path("ca")));
         rig.issue("client", "client");
         Some(rig)
+    }
+
+    /// Sets a variable for every command from now on, ours and the oracle's.
+    pub fn set_env(&mut self, name: &'static str, value: &str) {
+        self.env.push((name, value.to_owned()));
     }
 
     /// A path in the rig's directory.
@@ -54,6 +61,7 @@ impl Rig {
     pub fn shoal(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
         command.current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use shoal_testkit::{ChildGuard, PATIENCE};
 
-use super::node::{Node, join_list, metric};
 use super::Rig;
+use super::node::{Node, join_list, metric};
 
 /// Seconds a mount of a test waits for a node before it asks the next place. Long: a test that counts origin requests must not
 /// lose them to a loaded machine. Tests of slow peers set their own.

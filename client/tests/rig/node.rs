@@ -90,6 +90,7 @@ impl Rig {
         std::fs::create_dir_all(&cache).expect("cache directory");
         let mut command = Command::new(node_binary());
         command.current_dir(self.path("")).env_remove("RUST_LOG");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(["--volume", url, "--listen", &format!("127.0.0.{}:0", number + 1), "--metrics", "127.0.0.1:0"]);
         command.args(["--memory", &options.memory]).arg("--certs").arg(self.path(certs));
         command.arg("--cache-dir").arg(format!("{}:{}", cache.display(), options.cache));
@@ -106,7 +107,8 @@ impl Rig {
     pub fn start_node(&self, number: u8, url: &str, seeds: &[SocketAddr], options: &NodeOptions) -> Node {
         let name = format!("node-{number}");
         let process = ChildGuard::spawn(&name, &mut self.node_command(number, url, seeds, options));
-        let line = process.wait_for_line("ready", PATIENCE, |line| line.starts_with("shoal-node ready").then(|| line.to_owned()));
+        let line = process
+            .wait_for_line("ready", PATIENCE, |line| line.starts_with("shoal-node ready").then(|| line.to_owned()));
         let field = |key: &str| -> SocketAddr {
             let found = line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
             found.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {key} in `{line}`"))

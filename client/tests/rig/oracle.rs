@@ -1,7 +1,7 @@
 //! The oracle: the real JuiceFS client, which `scripts/install-deps --test` puts in `.venv`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use shoal_testkit::{ChildGuard, PATIENCE, skipped, wait_until};
 
@@ -25,29 +25,41 @@ pub struct OracleMount {
     binary: PathBuf,
 }
 
-/// A command of the oracle that calls nobody.
-pub fn command(binary: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(binary);
-    command.arg("--no-agent").args(words).stdin(Stdio::null());
-    command
-}
-
-/// Runs the oracle; panics with its output unless it succeeds.
-#[track_caller]
-pub fn run(binary: &Path, words: &[&str]) -> Output {
-    let output = command(binary, words).output().expect("the oracle runs");
-    assert!(output.status.success(), "juicefs {words:?} failed\n{}", said(&output));
-    output
-}
-
 impl Rig {
+    /// A command of the oracle that calls nobody.
+    pub fn oracle_command(&self, binary: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        command.arg("--no-agent").args(words).current_dir(self.path("")).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the oracle; panics with its output unless it succeeds. Returns both streams.
+    #[track_caller]
+    pub fn oracle(&self, binary: &Path, words: &[&str]) -> String {
+        let output = self.oracle_command(binary, words).output().expect("the oracle runs");
+        assert!(output.status.success(), "juicefs {words:?} failed\n{}", said(&output));
+        said(&output)
+    }
+
     /// Mounts the volume at `url` with JuiceFS on the new directory `name`.
     #[track_caller]
     pub fn oracle_mount(&self, binary: &Path, name: &str, url: &str, flags: &[&str]) -> OracleMount {
         let point = self.mkdir(name);
-        let mut mount = command(binary, &["mount", url]);
-        mount.arg(&point).args(["--no-usage-report", "--enable-xattr", "--skip-dir-mtime", "0", "--metrics", "127.0.0.1:0"]);
-        mount.arg("--cache-dir").arg(self.mkdir(format!("{name}-cache"))).arg("--log").arg(self.path(format!("{name}.log")));
+        let mut mount = self.oracle_command(binary, &["mount", url]);
+        mount.arg(&point).args([
+            "--no-usage-report",
+            "--enable-xattr",
+            "--skip-dir-mtime",
+            "0",
+            "--metrics",
+            "127.0.0.1:0",
+        ]);
+        mount
+            .arg("--cache-dir")
+            .arg(self.mkdir(format!("{name}-cache")))
+            .arg("--log")
+            .arg(self.path(format!("{name}.log")));
         mount.args(["--backup-meta", "0"]).args(flags);
         let process = ChildGuard::spawn(name, &mut mount);
         wait_until("JuiceFS serves", PATIENCE, || point.join(".config").exists());
@@ -58,9 +70,9 @@ impl Rig {
 impl OracleMount {
     /// Unmounts in order: everything written is in the volume then.
     #[track_caller]
-    pub fn unmount(mut self) {
+    pub fn unmount(mut self, rig: &Rig) {
         let point = self.point.to_str().expect("a test's path is text").to_owned();
-        run(&self.binary, &["umount", "--flush", &point]);
+        rig.oracle(&self.binary, &["umount", "--flush", &point]);
         self.process.wait(PATIENCE);
     }
 }
