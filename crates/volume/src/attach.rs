@@ -1,6 +1,6 @@
 //! A client's side of a volume: the ring followed, the cache before the object store, files on top.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use shoal_cache::{ClientCache, ClientCacheConfig, Peers};
 use shoal_cluster::{Follower, ViewWatch};
 use shoal_net::{Credentials, Endpoint, EndpointConfig};
 use shoal_runtime::metrics::Registry;
+use shoal_runtime::task;
 use shoal_vfs::{Vfs, VfsOptions};
 use tokio::runtime::Handle;
 
@@ -62,6 +63,9 @@ pub struct Attached {
     pub ring: Option<RingClient>,
 }
 
+/// Share of the memory that one reader's read-ahead may take: blocks fetched ahead that push each other out are fetched twice.
+const READAHEAD_SHARE: u64 = 8;
+
 /// Shortest wait for a node's answer at the network level: what a caller's own patience may not undercut, since a miss waits for the
 /// origin.
 const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(10);
@@ -83,7 +87,8 @@ pub async fn connect(
             group: group.clone(),
         });
     }
-    let listen = local_address(&options.seeds);
+    let seeds = options.seeds.clone();
+    let listen = task::blocking("resolve seeds", move || local_address(&seeds)).await;
     let silence = peer_timeout.max(ANSWER_TIMEOUT_MIN);
     let config = EndpointConfig {
         answer_timeout: silence,
@@ -95,17 +100,14 @@ pub async fn connect(
     Ok(RingClient { endpoint, views: follower.views(), _follower: follower })
 }
 
-/// Where a client binds: on loopback when every seed is there (its large packets need the endpoint to know), everywhere otherwise.
+/// Where a client binds: on every address of the first seed's kind. Never on loopback alone, even if every seed is there: the nodes
+/// behind this host's own are elsewhere. Blocks while names are resolved.
 fn local_address(seeds: &[String]) -> SocketAddr {
-    let resolved: Vec<IpAddr> =
-        seeds.iter().flat_map(|seed| seed.to_socket_addrs().into_iter().flatten()).map(|addr| addr.ip()).collect();
-    let ip: IpAddr = match resolved.first() {
-        Some(IpAddr::V4(_)) if resolved.iter().all(IpAddr::is_loopback) => Ipv4Addr::LOCALHOST.into(),
-        Some(IpAddr::V6(_)) if resolved.iter().all(IpAddr::is_loopback) => Ipv6Addr::LOCALHOST.into(),
-        Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
-        _ => Ipv4Addr::UNSPECIFIED.into(),
-    };
-    SocketAddr::new(ip, 0)
+    let first = seeds.iter().flat_map(|seed| seed.to_socket_addrs().into_iter().flatten()).next();
+    match first {
+        Some(SocketAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+    }
 }
 
 impl Volume {
@@ -128,7 +130,8 @@ impl Volume {
             ..ClientCacheConfig::default()
         };
         let cache = ClientCache::new(config, self.objects.clone(), peers, registry);
-        let vfs = Vfs::new(self.parts(cache.clone()), options.vfs.clone(), runtime, registry);
+        let max_readahead = options.vfs.max_readahead.min(options.memory / READAHEAD_SHARE);
+        let vfs = Vfs::new(self.parts(cache.clone()), VfsOptions { max_readahead }, runtime, registry);
         Ok(Attached { vfs, cache, ring })
     }
 }
@@ -138,13 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_of_a_local_ring_binds_loopback() {
+    fn a_client_binds_every_address_of_its_seeds_kind() {
         let of = |seeds: &[&str]| {
             local_address(&seeds.iter().map(|seed| (*seed).to_owned()).collect::<Vec<_>>()).ip().to_string()
         };
-        assert_eq!(of(&["127.0.0.2:7100", "127.0.0.3:7100"]), "127.0.0.1");
         assert_eq!(of(&["127.0.0.2:7100", "192.0.2.1:7100"]), "0.0.0.0");
-        assert_eq!(of(&["[::1]:7100"]), "::1");
+        assert_eq!(of(&["[::1]:7100"]), "::");
         assert_eq!(of(&[]), "0.0.0.0");
     }
 }

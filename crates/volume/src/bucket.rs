@@ -8,6 +8,7 @@ use shoal_types::OriginId;
 use url::Url;
 
 use crate::error::VolumeError;
+use crate::redact::redact;
 
 /// An open plain bucket.
 #[derive(Debug, Clone)]
@@ -28,10 +29,14 @@ pub async fn open_bucket(url: &str, options: &ObjectOptions, registry: &Registry
 }
 
 fn locate(url: &str) -> Result<Location, VolumeError> {
-    let bad = || VolumeError::BadBucketUrl { url: url.to_owned() };
+    let bad = || VolumeError::BadBucketUrl { url: redact(url) };
     let parsed = Url::parse(url).map_err(|_| bad())?;
     let (storage, bucket) = match parsed.scheme() {
-        "file" => ("file", format!("{}/", parsed.path().trim_end_matches('/'))),
+        // The text itself: a parsed path has its spaces and letters beyond ASCII encoded.
+        "file" => {
+            let path = url.strip_prefix("file://").filter(|path| path.starts_with('/')).ok_or_else(bad)?;
+            ("file", format!("{}/", path.trim_end_matches('/')))
+        }
         "s3" => ("s3", format!("https://{}.s3.amazonaws.com", parsed.host_str().ok_or_else(bad)?)),
         "http" | "https" => ("s3", url.to_owned()),
         _ => return Err(bad()),
@@ -54,6 +59,7 @@ mod tests {
     fn bucket_urls_name_their_store() {
         let of = |url| locate(url).map(|location| (location.storage, location.bucket));
         assert_eq!(of("file:///data/x").expect("valid"), ("file".into(), "/data/x/".into()));
+        assert_eq!(of("file:///größe 1/").expect("valid").1, "/größe 1/");
         assert_eq!(of("s3://models").expect("valid"), ("s3".into(), "https://models.s3.amazonaws.com".into()));
         assert_eq!(of("http://127.0.0.1:9000/b").expect("valid").0, "s3");
         assert!(of("ftp://x/y").is_err());

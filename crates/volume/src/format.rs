@@ -139,13 +139,28 @@ async fn create(
     passphrase: Option<&str>,
 ) -> Result<(Settings, Formatted), VolumeError> {
     refuse_foreign_objects(objects, &settings.name).await?;
-    let meta = Meta::new(open_engine(url, OpenMode::Create).await?);
     let uuid = Bytes::from(settings.uuid.clone());
     let encrypted = settings.codec(passphrase)?.encrypt_object(uuid)?;
-    objects.put(&settings.layout().uuid_key(), encrypted).await?;
     settings.seal_secrets()?;
-    meta.init(&settings, false).await?;
-    Ok((settings, Formatted::Created))
+    let key = settings.layout().uuid_key();
+    objects.put(&key, encrypted).await?;
+    match init(url, &settings).await {
+        Ok(()) => Ok((settings, Formatted::Created)),
+        // Somebody else made the volume meanwhile, and the object is theirs.
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(error),
+        Err(error) => {
+            // Without a volume it would only make the next attempt refuse the prefix.
+            if let Err(left) = objects.delete(&key).await {
+                tracing::warn!(key, error = %left, "an object is left behind");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn init(url: &str, settings: &Settings) -> Result<(), VolumeError> {
+    let meta = Meta::new(open_engine(url, OpenMode::Create).await?);
+    Ok(meta.init(settings, false).await?)
 }
 
 /// The prefix must be new, whatever is forced: two volumes of one name in one bucket would destroy each other.
@@ -204,6 +219,13 @@ fn changed(existing: &Settings, options: &FormatOptions) -> Result<Settings, Vol
         return Err(VolumeError::BadOption { option: "--encrypt-rsa-key", reason });
     }
     let mut settings = existing.clone();
+    // What is replaced need not open: a dump may have removed it.
+    if options.secret_key.is_some() {
+        settings.secret_key.clear();
+    }
+    if options.session_token.is_some() {
+        settings.session_token.clear();
+    }
     // Secrets are sealed with the volume's own UUID: open, replace, seal again.
     settings.unseal_secrets()?;
     apply(options, &mut settings)?;

@@ -89,6 +89,22 @@ impl Volume {
         Ok(Volume { url: redact(url), settings, meta, objects, layout, codec, origin })
     }
 
+    /// Identity and objects of the volume at `url`, for a cache node: it never decodes a block, so it needs neither the volume's key
+    /// nor a passphrase. Errors: as [`Volume::open`].
+    pub async fn open_origin(
+        url: &str,
+        options: &ObjectOptions,
+        registry: &Registry,
+    ) -> Result<(OriginId, Arc<dyn ObjectStore>), VolumeError> {
+        let meta = Meta::new(open_engine(url, OpenMode::ReadOnly).await?);
+        let settings = meta.settings().await?;
+        meta.close().await;
+        settings.check_client_as(ClientRole::ReadOnly)?;
+        let objects = open_objects(&settings, options, registry)?;
+        shoal_object::probe(&*objects).await?;
+        Ok((OriginId::of_volume(&settings.uuid), objects))
+    }
+
     /// What a `Vfs` over this volume is made of, reading through `cache`.
     pub fn parts(&self, cache: ClientCache) -> Parts {
         Parts {

@@ -111,7 +111,7 @@ impl<'a> Planner<'a> {
             self.commit_oldest().await?;
         }
         if self.shutdown.is_triggered() {
-            return Err(VolumeError::Stopped { files: self.report.files });
+            return Err(self.stopped());
         }
         self.report.objects = self.counts.objects.load(Ordering::Relaxed);
         Ok(self.report)
@@ -132,7 +132,10 @@ impl<'a> Planner<'a> {
         }
         let content = match found.attr.kind == FileType::Regular && found.attr.length > 0 {
             true => {
-                let turn = self.open_files.clone().acquire_owned().await.expect("the semaphore is never closed");
+                let turn = tokio::select! {
+                    turn = self.open_files.clone().acquire_owned() => turn.expect("the semaphore is never closed"),
+                    () = self.shutdown.wait() => return Err(self.stopped()),
+                };
                 Some(self.start_upload(found.path, turn))
             }
             false => None,
@@ -150,6 +153,10 @@ impl<'a> Planner<'a> {
         };
         self.newest().entries.push(Pending { entry, content });
         Ok(())
+    }
+
+    fn stopped(&self) -> VolumeError {
+        VolumeError::Stopped { files: self.report.files }
     }
 
     fn newest(&mut self) -> &mut Batch {
@@ -185,7 +192,11 @@ impl<'a> Planner<'a> {
         for pending in batch.entries {
             let mut entry = pending.entry;
             if let Some(mut upload) = pending.content {
-                let stored = (&mut upload.0).await.map_err(|_| VolumeError::Lost { what: "an upload" })??;
+                let ended = tokio::select! {
+                    ended = &mut upload.0 => ended,
+                    () = self.shutdown.wait() => return Err(self.stopped()),
+                };
+                let stored = ended.map_err(|_| VolumeError::Lost { what: "an upload" })??;
                 entry.attr.length = stored.length;
                 entry.chunks = stored.chunks;
             }

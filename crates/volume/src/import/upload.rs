@@ -73,18 +73,20 @@ impl Uploader {
     /// Stores the content of the file at `path`. Holes become no objects.
     pub(crate) async fn store(self: Arc<Self>, path: PathBuf) -> Result<Stored, VolumeError> {
         let opened = path.clone();
-        let open = move || -> std::io::Result<(File, u64)> {
+        let open = move || -> std::io::Result<(File, u64, Vec<Stretch>)> {
             let file = File::open(&opened)?;
             let length = file.metadata()?.len();
-            Ok((file, length))
+            let stretches = stretches(&file, length);
+            Ok((file, length, stretches))
         };
-        let (file, length) = task::blocking("import open", open).await.map_err(|error| unreadable(&path, error))?;
+        let (file, length, stretches) =
+            task::blocking("import open", open).await.map_err(|error| unreadable(&path, error))?;
         if length == 0 {
             return Ok(Stored::default());
         }
         let file = Arc::new(file);
         let mut stored = Stored { length, chunks: Vec::new() };
-        for stretch in stretches(&file, length) {
+        for stretch in stretches {
             let record = self.store_stretch(&file, &path, &stretch).await?;
             match stored.chunks.last_mut() {
                 Some((chunk, records)) if *chunk == stretch.chunk => records.push(record),
