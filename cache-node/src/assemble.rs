@@ -12,7 +12,7 @@ use shoal_runtime::shutdown::Shutdown;
 use shoal_runtime::{clock, http, metrics::Registry};
 use shoal_store::{DirConfig, Store, StoreConfig};
 use shoal_types::{ByteSize, NodeId, OriginId};
-use shoal_volume::{Access, OpenOptions, Volume, open_bucket};
+use shoal_volume::{Volume, open_bucket};
 
 use crate::config::NodeConfig;
 use crate::identity;
@@ -83,6 +83,15 @@ pub async fn start(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<Nod
         zone: config.zone.clone(),
         incarnation: clock::unix_now().as_millis() as u64,
     };
+    // Before the ring hears of this node: what can fail here would leave it waiting for one that is not there.
+    let metrics = match config.metrics {
+        Some(addr) => Some(
+            http::serve_metrics(addr, registry.clone(), shutdown)
+                .await
+                .with_context(|| format!("cannot serve metrics on {addr}; choose another address with --metrics"))?,
+        ),
+        None => None,
+    };
     let cluster = ClusterConfig { me, seeds: config.join.clone(), state_dir, timing: Timing::default() };
     let cluster = Cluster::start(cluster, endpoint.clone(), &registry)?;
     let cache_config = NodeCacheConfig { fill_memory: config.memory / FILL_SHARE, ..NodeCacheConfig::new(id) };
@@ -91,14 +100,6 @@ pub async fn start(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<Nod
     let service = NodeService::new(id, name, addr, cache, store.clone(), cluster.clone(), ids);
     endpoint.serve(Arc::new(service));
 
-    let metrics = match config.metrics {
-        Some(addr) => Some(
-            http::serve_metrics(addr, registry, shutdown)
-                .await
-                .with_context(|| format!("cannot serve metrics on {addr}; choose another address with --metrics"))?,
-        ),
-        None => None,
-    };
     tracing::info!(%id, %addr, memory = %ByteSize(config.memory), "node is up");
     Ok(Node { id, addr, metrics, cluster, endpoint, store })
 }
@@ -136,8 +137,8 @@ fn advertised(config: &NodeConfig, bound: SocketAddr) -> SocketAddr {
 async fn open_origins(config: &NodeConfig, registry: &Registry) -> anyhow::Result<Origins> {
     let origins = Origins::default();
     for url in &config.volumes {
-        let volume = Volume::open(url, &OpenOptions::new(Access::Read), registry).await?;
-        origins.add(volume.origin, volume.objects);
+        let (origin, objects) = Volume::open_origin(url, &ObjectOptions::default(), registry).await?;
+        origins.add(origin, objects);
     }
     for url in &config.buckets {
         let bucket = open_bucket(url, &ObjectOptions::default(), registry).await?;

@@ -157,6 +157,9 @@ impl NodeConfig {
             advertise.is_some() || !listen.ip().is_unspecified(),
             "--listen {listen} is every address of this host: say which one others reach it at with --advertise HOST:PORT"
         );
+        if let Some(addr) = advertise {
+            ensure!(!addr.ip().is_unspecified(), "--advertise {addr} is no address that others could reach");
+        }
         let certs = args.certs.or(file.certs).context(
             "no certificates: a node needs --certs DIR with a node certificate; make one with `shoal cert init` and `shoal cert node`",
         )?;

@@ -1,6 +1,6 @@
 //! The node's id, kept with its blocks: the ring gives a node that comes back the share whose blocks it still holds.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -22,13 +22,20 @@ pub(crate) fn load_or_make(dir: Option<&Path>) -> anyhow::Result<NodeId> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = NodeId(rng::id16());
             let draft = dir.join(format!(".{FILE}.new"));
-            std::fs::write(&draft, format!("{id}\n"))
+            write_durably(&draft, &format!("{id}\n"))
                 .and_then(|()| std::fs::rename(&draft, &path))
                 .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(id)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// After a power cut the file is whole or absent: an empty one would keep the node from starting.
+fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ use shoal_runtime::shutdown::Shutdown;
 /// The line `shoal-node ready ...` is printed once the node serves; scripts and tests wait for it.
 pub async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let node = start(config, shutdown.clone()).await?;
+    let node = tokio::select! {
+        node = start(config, shutdown.clone()) => node?,
+        () = shutdown.wait() => return Ok(()),
+    };
     let mut out = std::io::stdout();
     // Nobody may be reading; the node runs all the same.
     let _ = writeln!(out, "{}", node.ready_line()).and_then(|()| out.flush());
