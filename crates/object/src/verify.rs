@@ -26,9 +26,14 @@ impl VerifyStore {
 }
 
 /// The body that compares itself with `stored` before its last chunk is out.
-fn verified(body: ObjectBody, stored: u32) -> ObjectBody {
+fn verified(body: ObjectBody, stored: u32) -> Result<ObjectBody, ObjectError> {
     let left = body.len;
-    body.layered(move |body| {
+    let computed = Crc32c::new().value();
+    if left == 0 && computed != stored {
+        // An object cut to nothing has no chunk to be found out by.
+        return Err(ObjectError::Checksum { object: body.object().to_owned(), stored, computed });
+    }
+    Ok(body.layered(move |body| {
         stream::try_unfold((body, Crc32c::new(), left), move |(mut body, mut crc, left)| async move {
             let Some(chunk) = body.next().await? else {
                 return Ok(None);
@@ -41,7 +46,7 @@ fn verified(body: ObjectBody, stored: u32) -> ObjectBody {
             }
             Ok(Some((chunk, (body, crc, left))))
         })
-    })
+    }))
 }
 
 #[async_trait]
@@ -54,7 +59,7 @@ impl ObjectStore for VerifyStore {
     ) -> Result<ObjectBody, ObjectError> {
         let body = self.inner.get(key, range, if_match).await?;
         match body.crc32c {
-            Some(stored) if body.object_len == Some(body.len) => Ok(verified(body, stored)),
+            Some(stored) if body.object_len == Some(body.len) => verified(body, stored),
             _ => Ok(body),
         }
     }

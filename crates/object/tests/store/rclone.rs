@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -91,13 +92,11 @@ async fn a_real_server_keeps_the_checksum_and_corruption_is_found() {
     if stored.is_none() {
         return skipped("this rclone drops object metadata");
     }
-    let path = rclone.dir.path().join("bucket/vol/k");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[1000] ^= 1;
-    // A disk that rots does not touch the time; rclone forgets the metadata of files that changed.
-    let modified = fs::metadata(&path).unwrap().modified().unwrap();
-    fs::write(&path, bytes).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    // One byte in place, and the old time, as a rotting disk would have it.
+    let file = fs::File::options().write(true).open(rclone.dir.path().join("bucket/vol/k")).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(&[data[1000] ^ 1], 1000).unwrap();
+    file.set_modified(modified).unwrap();
     let read = store.get("vol/k", None, None).await.unwrap().collect(2 << 20).await;
     assert_eq!(read.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::Corrupt));
 }

@@ -190,6 +190,16 @@ async fn a_recorded_checksum_is_checked_without_a_second_request() {
 }
 
 #[tokio::test]
+async fn an_object_cut_to_nothing_fails_its_checksum_too() {
+    let headers = |sum: u32| format!("ETag: \"e\"\r\nx-amz-meta-crc32c: {sum}");
+    let (lost, empty) = (headers(crc32c(BODY)), headers(crc32c(b"")));
+    let server = HttpServer::start([reply("200 OK", &lost, b""), reply("200 OK", &empty, b"")]).await;
+    let (store, _) = server.store(|_| {});
+    assert_eq!(read(store.as_ref(), "k").await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(read(store.as_ref(), "k").await.unwrap(), "");
+}
+
+#[tokio::test]
 async fn a_checksum_spans_the_pieces_of_a_resumed_body() {
     let (sum, rest) = (crc32c(BODY), "ETag: \"e\"\r\nContent-Range: bytes 8-19/20");
     let head = format!("ETag: \"e\"\r\nx-amz-meta-crc32c: {sum}");
