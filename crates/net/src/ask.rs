@@ -14,7 +14,7 @@ use crate::body::{Body, GetReply, Patience, ResponseStream, broken, decode_heade
 use crate::error::NetError;
 use crate::failure;
 use crate::inbound::Inbound;
-use crate::limits::MIN_SUSPICION;
+use crate::limits::{PROBE_AFTER, PROBE_WAIT, PROBE_WAIT_MIN};
 use crate::metrics::{Kind, NetMetrics};
 use crate::pool::{Lease, Pool};
 use crate::wait::within;
@@ -132,6 +132,7 @@ impl Asker {
         within(limit, self.pool.lease(peer)).await.unwrap_or(Err(NetError::Timeout { peer, limit }))
     }
 
+    /// [`Asker::exchange`] on a given connection. A peer that acknowledges nothing any more loses its connection.
     async fn exchange_on(
         &self,
         peer: SocketAddr,
@@ -148,20 +149,23 @@ impl Asker {
             let payload = inbound.payload(header.len as usize).await.map_err(|halt| broken(peer, halt))?;
             Ok((payload, inbound))
         });
-        // At half time a peer that is silent is sent something it must acknowledge; if it does not, it is dead rather than slow.
-        let half = limit / 2;
-        if let Some(result) = within(half, answer.as_mut()).await {
+        let before_probe = (limit / 2).min(PROBE_AFTER);
+        if let Some(result) = within(before_probe, answer.as_mut()).await {
             return result;
         }
-        let heard = ping(connection);
-        if let Some(result) = within(limit - half, answer.as_mut()).await {
+        let heard = probe(connection);
+        let after_probe = (limit - before_probe).min(PROBE_WAIT);
+        if let Some(result) = within(after_probe, answer.as_mut()).await {
             return result;
         }
-        let error = NetError::Timeout { peer, limit };
-        if half >= MIN_SUSPICION && connection.stats().udp_rx.datagrams == heard {
+        if after_probe >= PROBE_WAIT_MIN && connection.stats().udp_rx.datagrams == heard {
+            let error = NetError::Timeout { peer, limit: before_probe + after_probe };
             self.pool.fail(peer, connection, &error);
+            return Err(error);
         }
-        Err(error)
+        // It is alive, so slow: its answer may take what is left.
+        let left = deadline.saturating_duration_since(clock::now());
+        within(left, answer.as_mut()).await.unwrap_or(Err(NetError::Timeout { peer, limit }))
     }
 }
 
@@ -185,8 +189,8 @@ async fn send(peer: SocketAddr, connection: &Connection, frame: Bytes) -> Result
     Ok(Inbound::new(inbound))
 }
 
-/// Makes the peer acknowledge something; gives how many packets came before.
-fn ping(connection: &Connection) -> u64 {
+/// Makes a live peer acknowledge something; gives how many packets came before.
+fn probe(connection: &Connection) -> u64 {
     let heard = connection.stats().udp_rx.datagrams;
     // Without room for it there are packets in flight already that want an acknowledgement.
     let _ = connection.send_datagram(Bytes::new());

@@ -1,6 +1,6 @@
 //! Makes a group's CA and its certificates as files: what `shoal cert` does.
 //!
-//! A CA directory holds `ca.pem` and `ca.key`; keep it off the machines that serve. An issued directory holds `ca.pem`,
+//! A CA directory holds `ca.pem` and `ca-key.pem`; keep it off the machines that serve. An issued directory holds `ca.pem`,
 //! `cert.pem` and `key.pem`, which is what [`crate::Credentials::load`] reads. Keys are written with mode 0600. A file appears
 //! whole or not at all, and an existing key or certificate is never replaced unless asked to.
 
@@ -26,7 +26,7 @@ pub const CA_DAYS: u32 = 3650;
 pub const LEAF_DAYS: u32 = 365;
 
 const CA_CERT: &str = "ca.pem";
-const CA_KEY: &str = "ca.key";
+const CA_KEY: &str = "ca-key.pem";
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 const PUBLIC: u32 = 0o644;

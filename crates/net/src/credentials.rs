@@ -33,7 +33,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads `ca.pem`, `cert.pem` and `key.pem` of `dir`, as `shoal cert issue` writes them.
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of `dir`, as `shoal cert node` and `shoal cert client` write them.
     ///
     /// Errors: `NotFound` or `Denied` for a file that cannot be read; `Invalid` for a certificate that is expired, not signed
     /// by that CA, without an identity, of another group than its CA, or not of that key. Every message says what to do.
@@ -128,6 +128,6 @@ mod tests {
         assert!(load(Validity { from: now - day, until: now + day }).is_ok());
         let error = load(Validity { from: now - 2 * day, until: now - day }).unwrap_err().to_string();
         assert!(error.contains("cert.pem cannot be used") && error.contains("expired"), "{error}");
-        assert!(error.ends_with("issue it again with `shoal cert issue`"), "{error}");
+        assert!(error.ends_with("make it again with `shoal cert node` or `shoal cert client`"), "{error}");
     }
 }

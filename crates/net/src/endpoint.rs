@@ -9,9 +9,10 @@ use parking_lot::{Mutex, RwLock};
 use quinn::crypto::rustls::QuicServerConfig;
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
-use shoal_wire::{GetRequest, Request, Response};
+use shoal_wire::{GetHead, GetRequest, Request, Response};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::ask::Asker;
 use crate::body::{GetReply, ResponseStream};
@@ -173,6 +174,20 @@ impl Endpoint {
         self.0.asker.get(peer, request).await
     }
 
+    /// As [`Endpoint::get`], and collects the body: all of it on the endpoint's own thread, so that a caller on another thread is
+    /// woken once instead of for every packet. The bytes are empty unless the head's status is `Ok`.
+    ///
+    /// Errors: also those of [`crate::Body`]. Cancel-safe: dropping it tells the peer to stop.
+    pub async fn fetch(&self, peer: SocketAddr, request: GetRequest) -> Result<(GetHead, Bytes), NetError> {
+        let asker = self.0.asker.clone();
+        let mut task = AbortOnDrop(task::spawn_on(&self.0.runtime, "net-fetch", async move {
+            let reply = asker.get(peer, &request).await?;
+            Ok((reply.head, reply.body.collect().await?))
+        }));
+        // A task without a result was dropped with its runtime.
+        (&mut task.0).await.unwrap_or(Err(NetError::Closed))
+    }
+
     /// Asks `peer` something with one answer, waiting at most `timeout`. A [`Response::Error`] becomes an error of its status'
     /// kind; otherwise as [`Endpoint::get`].
     pub async fn call(&self, peer: SocketAddr, request: &Request, timeout: Duration) -> Result<Response, NetError> {
@@ -237,6 +252,15 @@ impl Endpoint {
     /// The endpoint's own runtime: a single thread that moves packets. For short tasks that talk to peers.
     pub fn runtime(&self) -> Handle {
         self.0.runtime.clone()
+    }
+}
+
+/// A task nobody waits for any more is dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -16,7 +16,9 @@ pub type Cause = Arc<dyn StdError + Send + Sync>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NetError {
     /// A certificate or key file could not be read.
-    #[error("cannot read {path}: make it with `shoal cert init` and `shoal cert issue`, or name the right directory")]
+    #[error(
+        "cannot read {path}: name the right directory, or make it with `shoal cert init`, then `shoal cert node` or `shoal cert client`"
+    )]
     CredentialFile {
         /// The file.
         path: PathBuf,
@@ -25,7 +27,7 @@ pub enum NetError {
         source: Arc<std::io::Error>,
     },
     /// A certificate or key file does not hold what it must.
-    #[error("{path} {problem}: issue it again with `shoal cert issue`")]
+    #[error("{path} {problem}: make it again with `shoal cert node` or `shoal cert client`")]
     Credential {
         /// The file.
         path: PathBuf,
@@ -33,7 +35,9 @@ pub enum NetError {
         problem: String,
     },
     /// A new certificate would overwrite an existing file.
-    #[error("{path} exists: remove it, or say --force to replace it (every certificate it signed stops working)")]
+    #[error(
+        "{path} exists and is not replaced: choose another directory, or remove it first (`shoal cert init` has --force)"
+    )]
     Exists {
         /// The file.
         path: PathBuf,

@@ -8,8 +8,10 @@ pub(crate) const MAX_STREAMS: u32 = 1024;
 pub(crate) const MAX_GOSSIP_STREAMS: u32 = 64;
 /// Requests of one connection being answered at once; more wait in its streams, unread.
 pub(crate) const MAX_HANDLERS_PER_CONNECTION: usize = 512;
-/// Requests being answered at once in the whole endpoint; more are answered `Busy`.
-pub(crate) const MAX_HANDLERS: u32 = 8192;
+/// Gets being answered at once in the whole endpoint; more are answered `Busy`.
+pub(crate) const MAX_GETS: u32 = 8192;
+/// Control requests being answered at once in the whole endpoint, long-lived watches included; more are answered `Busy`.
+pub(crate) const MAX_CALLS: usize = 2 * MAX_INBOUND;
 /// Connections of peers at once; more are turned away.
 pub(crate) const MAX_INBOUND: usize = 8192;
 /// Handshakes of peers at once; more are turned away. Each costs half a millisecond of CPU.
@@ -58,8 +60,13 @@ pub(crate) const BACKOFF_JITTER: f64 = 0.25;
 /// After a failure, requests wait only this long for the next attempt, which goes on without them: a live peer on a local
 /// network answers in a few milliseconds, and a dead one must not cost every read a connection timeout.
 pub(crate) const PROBE_PATIENCE: Duration = Duration::from_millis(100);
-/// A request that waited less than this says nothing about whether its peer is alive.
-pub(crate) const MIN_SUSPICION: Duration = Duration::from_millis(250);
+/// A peer that has been silent for this long (or half of the wait, if that is less) is sent something it must acknowledge.
+pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1500);
+/// A peer that acknowledges nothing for this long is dead: many round trips, and more than a busy machine's hiccup. With
+/// [`PROBE_AFTER`] it is below the 5 s a reader waits before it goes elsewhere, so that it is noticed by the first of them.
+pub(crate) const PROBE_WAIT: Duration = Duration::from_millis(2500);
+/// A probe that was waited for less than this says nothing.
+pub(crate) const PROBE_WAIT_MIN: Duration = Duration::from_millis(250);
 
 /// On close, requests being answered get this long to end.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

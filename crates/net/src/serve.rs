@@ -10,15 +10,15 @@ use quinn::{Connection, Incoming, SendStream, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use shoal_runtime::{clock, task};
 use shoal_wire::{FrameHeader, FrameKind, GetRequest, Request, Response, Status, WireError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure;
 use crate::gossip;
 use crate::identity::PeerIdentity;
 use crate::inbound::Inbound;
 use crate::limits::{
-    GET_HANDLER_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_HANDLERS, MAX_HANDLERS_PER_CONNECTION, MAX_HANDSHAKES, MAX_INBOUND,
-    PROVE_ADDRESS_ABOVE, REQUEST_READ_TIMEOUT,
+    GET_HANDLER_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_CALLS, MAX_GETS, MAX_HANDLERS_PER_CONNECTION, MAX_HANDSHAKES,
+    MAX_INBOUND, PROVE_ADDRESS_ABOVE, REQUEST_READ_TIMEOUT,
 };
 use crate::metrics::{Kind, NetMetrics, Refusal};
 use crate::service::Service;
@@ -27,6 +27,9 @@ use crate::tracker::{Direction, Tracker};
 use crate::transport::Transports;
 use crate::x509;
 
+/// What a caller reads whose request is turned away.
+const BUSY: &str = "this node has too many requests, or is stopping";
+
 /// What every task of the answering side shares.
 pub(crate) struct Server {
     service: Arc<dyn Service>,
@@ -34,7 +37,8 @@ pub(crate) struct Server {
     tracker: Arc<Tracker>,
     transports: Arc<Transports>,
     handshakes: Arc<Semaphore>,
-    handlers: Arc<Semaphore>,
+    gets: Semaphore,
+    calls: Semaphore,
     draining: AtomicBool,
 }
 
@@ -58,7 +62,8 @@ impl Server {
             tracker,
             transports,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
-            handlers: Arc::new(Semaphore::new(MAX_HANDLERS as usize)),
+            gets: Semaphore::new(MAX_GETS as usize),
+            calls: Semaphore::new(MAX_CALLS),
             draining: AtomicBool::new(false),
         }
     }
@@ -67,7 +72,7 @@ impl Server {
     pub(crate) async fn drain(&self, limit: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         // Past the limit what is still being answered breaks off, which its caller takes as such.
-        let _ = clock::timeout(limit, self.handlers.acquire_many(MAX_HANDLERS)).await;
+        let _ = clock::timeout(limit, self.gets.acquire_many(MAX_GETS)).await;
     }
 
     /// Takes connections until the endpoint closes.
@@ -180,7 +185,7 @@ impl Caller {
             0 => GET_HANDLER_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
         };
-        match self.server.permit() {
+        match server.permit(&server.gets) {
             Some(_permit) => {
                 let unwanted = sink.unwanted();
                 let handler = server.service.get(&self.identity, request, &mut sink);
@@ -193,7 +198,7 @@ impl Caller {
                     sink.fail(Status::Timeout, "the request's deadline has passed").await;
                 }
             }
-            None => sink.fail(Status::Busy, "this node has too many requests, or is stopping").await,
+            None => sink.fail(Status::Busy, BUSY).await,
         }
         server.metrics.served(Kind::Get, sink.close());
     }
@@ -201,16 +206,19 @@ impl Caller {
     async fn call(&self, outbound: SendStream, request: Request) {
         let server = &self.server;
         let mut sink = ResponseSink::new(outbound, self.addr);
-        if server.draining.load(Ordering::Relaxed) {
-            let message = "this node is stopping".to_owned();
-            // The caller sees a broken stream instead, which means the same.
-            let _ = sink.send(Response::Error { status: Status::Unavailable, message }).await;
-        } else {
-            let unwanted = sink.unwanted();
-            tokio::select! {
-                biased;
-                () = server.service.call(&self.identity, request, &mut sink) => {}
-                () = unwanted => {}
+        match server.permit(&server.calls) {
+            Some(_permit) => {
+                let unwanted = sink.unwanted();
+                tokio::select! {
+                    biased;
+                    () = server.service.call(&self.identity, request, &mut sink) => {}
+                    () = unwanted => {}
+                }
+            }
+            None => {
+                let (status, message) = (Status::Busy, BUSY.to_owned());
+                // The caller sees a broken stream instead, which means the same.
+                let _ = sink.send(Response::Error { status, message }).await;
             }
         }
         server.metrics.served(Kind::Call, sink.close());
@@ -238,8 +246,9 @@ impl Caller {
 }
 
 impl Server {
-    fn permit(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let permit = self.handlers.clone().try_acquire_owned().ok().filter(|_| !self.draining.load(Ordering::Relaxed));
+    /// Room for one more request, unless this node is stopping.
+    fn permit<'a>(&self, room: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        let permit = room.try_acquire().ok().filter(|_| !self.draining.load(Ordering::Relaxed));
         if permit.is_none() {
             self.metrics.turned_away.inc();
         }

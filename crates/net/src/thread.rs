@@ -64,11 +64,9 @@ pub(crate) fn start(
                 Ok((quinn, local)) => {
                     let sent = report.send(Ok((quinn.clone(), Handle::current(), local)));
                     drop(report);
-                    if sent.is_ok() {
-                        if stopped.await.unwrap_or(Stop::Goodbye) == Stop::Goodbye {
-                            // A peer that does not acknowledge finds out by itself.
-                            let _ = clock::timeout(GOODBYE_TIMEOUT, quinn.wait_idle()).await;
-                        }
+                    if sent.is_ok() && stopped.await.unwrap_or(Stop::Goodbye) == Stop::Goodbye {
+                        // A peer that does not acknowledge finds out by itself.
+                        let _ = clock::timeout(GOODBYE_TIMEOUT, quinn.wait_idle()).await;
                     }
                 }
                 Err(error) => drop(report.send(Err(error))),

@@ -1,4 +1,5 @@
 //! Peers over real sockets of loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
 #[path = "net/certificates.rs"]
 mod certificates;

@@ -39,6 +39,7 @@ pub enum Request {
 }
 
 /// Answers a [`Request`].
+#[allow(clippy::large_enum_variant, reason = "a response is made once for a request and never kept in numbers")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// Where each asked block is, in the order asked.

@@ -1,4 +1,5 @@
 //! Golden bytes, round trips and mutated inputs of every message.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
 #[path = "wire/golden.rs"]
 mod golden;

@@ -48,7 +48,7 @@ fn an_issued_directory_loads_with_its_identity() {
 fn keys_are_for_their_owner_only_and_nothing_is_left_over() {
     let dirs = Dirs::new();
     let node = dirs.issue(Role::Node, "n1");
-    assert_eq!((mode(&dirs.path("ca/ca.key")), mode(&node.join("key.pem"))), (0o600, 0o600));
+    assert_eq!((mode(&dirs.path("ca/ca-key.pem")), mode(&node.join("key.pem"))), (0o600, 0o600));
     let mut files: Vec<_> = fs::read_dir(&node).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
     assert_eq!(files, ["ca.pem", "cert.pem", "key.pem"]);
@@ -58,19 +58,19 @@ fn keys_are_for_their_owner_only_and_nothing_is_left_over() {
 fn nothing_is_overwritten_unless_asked_to() {
     let dirs = Dirs::new();
     let node = dirs.issue(Role::Node, "n1");
-    let before = (fs::read(dirs.path("ca/ca.key")).unwrap(), fs::read(node.join("key.pem")).unwrap());
+    let before = (fs::read(dirs.path("ca/ca-key.pem")).unwrap(), fs::read(node.join("key.pem")).unwrap());
     let error = ca::init(&dirs.path("ca"), "train", false).unwrap_err();
     assert!(matches!(error, NetError::Exists { .. }) && error.to_string().contains("--force"), "{error}");
     let error = ca::issue(&dirs.path("ca"), Role::Node, "n1", &node, 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert_eq!(before, (fs::read(dirs.path("ca/ca.key")).unwrap(), fs::read(node.join("key.pem")).unwrap()));
+    assert_eq!(before, (fs::read(dirs.path("ca/ca-key.pem")).unwrap(), fs::read(node.join("key.pem")).unwrap()));
 
     ca::renew(&dirs.path("ca"), Role::Node, "n1", &node, 1).unwrap();
     assert_ne!(before.1, fs::read(node.join("key.pem")).unwrap());
     Credentials::load(&node).unwrap();
     ca::init(&dirs.path("ca"), "train", true).unwrap();
-    assert_ne!(before.0, fs::read(dirs.path("ca/ca.key")).unwrap());
-    assert_eq!(mode(&dirs.path("ca/ca.key")), 0o600);
+    assert_ne!(before.0, fs::read(dirs.path("ca/ca-key.pem")).unwrap());
+    assert_eq!(mode(&dirs.path("ca/ca-key.pem")), 0o600);
 }
 
 #[test]
@@ -119,8 +119,9 @@ fn complaint(break_it: impl FnOnce(&Dirs, &Path)) -> String {
 
 #[test]
 fn every_broken_directory_says_what_is_wrong_and_what_to_do() {
-    let again = "issue it again with `shoal cert issue`";
-    let make = "make it with `shoal cert init` and `shoal cert issue`, or name the right directory";
+    let again = "make it again with `shoal cert node` or `shoal cert client`";
+    let make =
+        "name the right directory, or make it with `shoal cert init`, then `shoal cert node` or `shoal cert client`";
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         let missing = complaint(|_, dir| fs::remove_file(dir.join(file)).unwrap());
         assert_eq!(missing, format!("cannot read DIR/{file}: {make}"));

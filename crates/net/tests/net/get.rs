@@ -76,6 +76,27 @@ async fn a_body_can_be_read_piece_by_piece_and_into_a_buffer() {
 }
 
 #[tokio::test]
+async fn a_fetch_brings_head_and_bytes_together() {
+    let pair = Pair::new();
+    let (head, got) = pair.client.fetch(pair.peer(), whole(block("good", 300_000))).await.unwrap();
+    assert_eq!((head.status, got.len()), (Status::Ok, 300_000));
+    assert!(got == bytes(head.range));
+    let (head, got) = pair.client.fetch(pair.peer(), whole(block("busy", 1))).await.unwrap();
+    assert_eq!((head.status, got.len()), (Status::Busy, 0));
+    let error = pair.client.fetch(pair.peer(), whole(block("half", 100))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+    let (client, peer) = (pair.client.clone(), pair.peer());
+    let fetching = task::spawn("test-fetch", async move { client.fetch(peer, whole(block("never", 1))).await });
+    eventually("the handler runs", || pair.service.running.load(Ordering::SeqCst) == 1).await;
+    fetching.abort();
+    eventually("the handler is dropped", || pair.service.running.load(Ordering::SeqCst) == 0).await;
+    pair.client.close().await;
+    let error = pair.client.fetch(pair.peer(), whole(block("good", 1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+}
+
+#[tokio::test]
 async fn a_dropped_read_loses_no_bytes() {
     let pair = Pair::new();
     let len = 1 << 20;
