@@ -15,7 +15,7 @@ pub struct StoreConfig {
     pub dirs: Vec<DirConfig>,
     /// Which way of doing file I/O to use.
     pub io: IoChoice,
-    /// Reads in flight at once for each directory, 1..=1024. Default 128: NVMe devices gain nothing beyond.
+    /// Reads in flight at once for each directory, 1..=1024. Default 128: raw 4 KiB reads gained 15 % from 32 to 128.
     pub read_depth: u32,
     /// Bytes of buffers that reads in flight may hold, all directories together. Default 256 MiB: 64 blocks of 4 MiB.
     pub read_memory: u64,
@@ -24,7 +24,8 @@ pub struct StoreConfig {
     /// Bytes of page checksums of large blocks kept at hand, so that a small read of a large block is one I/O. Default
     /// 64 MiB: 1 KiB for each 4 MiB block, that is 65 thousand blocks or 256 GiB.
     pub table_memory: u64,
-    /// Bytes of idle I/O buffers kept for the next use. Default 64 MiB.
+    /// Bytes of idle I/O buffers kept for the next use. Default 256 MiB, what reads in flight may hold; with 64 MiB, reads of 4 MiB at
+    /// depth 32 mapped and zeroed memory anew (0.20-0.23 ms of CPU each, 0.17-0.19 with 256 MiB, on a busy machine).
     pub pool_memory: u64,
     /// A block of at most this many bytes goes to RAM when it was read whole from NVMe once. Default 128 KiB.
     pub promote_bytes: u32,
@@ -47,7 +48,7 @@ impl Default for StoreConfig {
             read_memory: 256 << 20,
             write_queue: 64 << 20,
             table_memory: 64 << 20,
-            pool_memory: 64 << 20,
+            pool_memory: 256 << 20,
             promote_bytes: 128 << 10,
             promote_hits: 2,
             page_bytes: 16 << 10,

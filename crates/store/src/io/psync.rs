@@ -10,7 +10,7 @@ use shoal_runtime::task;
 
 use super::device::{Device, Op, Request};
 
-/// Transfers at once. Measured: 8 queued 4 MiB reads reach the device's speed, and 4 KiB reads gain little beyond.
+/// Transfers at once: raw 4 MiB reads are as fast at depth 8 as at any. Not tuned for 4 KiB reads, this is the fallback.
 const THREADS: usize = 8;
 
 /// A file served by [`THREADS`] threads.

@@ -1,9 +1,9 @@
 //! io_uring: one ring and one thread for each slab file.
 //!
-//! The thread alone touches the ring (SINGLE_ISSUER) and runs completions where it waits (DEFER_TASKRUN), which measured
-//! cheapest; kernels without these flags get a plainer ring. Requests arrive through a queue; an eventfd that the ring polls
-//! wakes a waiting thread, and is left alone while the thread is busy. The slab file is registered once. Sources: io_uring_setup(2),
-//! io_uring_enter(2).
+//! The thread alone touches the ring (SINGLE_ISSUER) and runs completions where it waits (DEFER_TASKRUN), so that no other thread is
+//! interrupted; kernels without these flags get a plainer ring. Requests arrive through a queue; an eventfd that the ring polls wakes a
+//! waiting thread, and is left alone while the thread is busy. The slab file is registered once; buffers are not: with huge pages pinning
+//! is cheap, and a registered arena would end where blocks are handed on without a copy. Sources: io_uring_setup(2), io_uring_enter(2).
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,7 +21,7 @@ use shoal_runtime::task;
 use super::buffer::ALIGN;
 use super::device::{Device, Op, Request, ended};
 
-/// Transfers in the kernel at once; more wait in the queue. NVMe devices gain nothing beyond.
+/// Transfers in the kernel at once; more wait in the queue. Covers the largest sensible read depth and the writes.
 const DEPTH: u32 = 256;
 
 /// `user_data` of the poll on the eventfd; transfers use their slot number.

@@ -60,7 +60,7 @@ impl Tables {
 }
 
 const SHARDS: usize = 8;
-/// What an entry costs besides its checksums, measured roughly: key, location, two `Arc`s, links.
+/// What an entry costs besides its checksums, an estimate: key, location, two `Arc`s, links.
 const ENTRY_BYTES: usize = 160;
 
 #[cfg(test)]
