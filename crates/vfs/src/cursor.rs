@@ -48,6 +48,12 @@ impl Cursor {
         self.ahead_until = until;
         (start < until).then_some(start..until)
     }
+
+    /// True while bytes `start..end`, given to be fetched ahead before, are still ahead of the reader: it has neither passed them nor
+    /// gone elsewhere.
+    pub(crate) fn awaits(&self, start: u64, end: u64) -> bool {
+        end > self.expected && start < self.ahead_until
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +91,17 @@ mod tests {
         }
         assert_eq!(widest, MAX);
         assert!(covered >= 4096 * 131_072);
+    }
+
+    #[test]
+    fn what_the_reader_has_passed_or_left_is_not_awaited() {
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.note(0, 1 << 20, BLOCK, MAX), None);
+        let ahead = cursor.note(1 << 20, 1 << 20, BLOCK, MAX).expect("sequential");
+        assert!(cursor.awaits(ahead.start, ahead.start + BLOCK));
+        assert!(!cursor.awaits(0, 1 << 20) && !cursor.awaits(ahead.end, ahead.end + BLOCK));
+        cursor.note(900 << 20, 4096, BLOCK, MAX);
+        assert!(!cursor.awaits(ahead.start, ahead.end));
     }
 
     #[test]

@@ -10,12 +10,13 @@ use crate::inode::Inode;
 /// One open handle of a regular file.
 pub struct OpenFile {
     pub(crate) inode: Arc<Inode>,
-    pub(crate) cursor: Mutex<Cursor>,
+    /// Shared with read-ahead under way, which ends when this handle does.
+    pub(crate) cursor: Arc<Mutex<Cursor>>,
 }
 
 impl OpenFile {
     pub(crate) fn new(inode: Arc<Inode>) -> OpenFile {
-        OpenFile { inode, cursor: Mutex::new(Cursor::default()) }
+        OpenFile { inode, cursor: Arc::default() }
     }
 
     /// Length of the file in bytes as last seen.

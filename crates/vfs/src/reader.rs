@@ -5,17 +5,19 @@
 //! mean that the list is newer than the length (another client cut the file): zeros are given only once the attribute, asked after
 //! the list, says that the file is still the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
+use parking_lot::Mutex;
 use shoal_cache::CacheError;
 use shoal_format::CHUNK_BYTES;
 use shoal_runtime::clock;
 use shoal_types::{Ctx, ErrorKind};
 
 use crate::chunk_map::{ChunkMap, Part};
+use crate::cursor::Cursor;
 use crate::error::VfsError;
 use crate::inode::Inode;
 use crate::open_file::OpenFile;
@@ -169,18 +171,32 @@ impl Vfs {
         if ahead.start >= end {
             return;
         }
-        let (vfs, inode) = (self.clone(), file.inode.clone());
+        let (vfs, inode, cursor) = (self.clone(), file.inode.clone(), Arc::downgrade(&file.cursor));
         self.spawn("read ahead", async move {
-            if let Err(error) = vfs.fetch_ahead(&inode, ahead.start, end).await {
+            if let Err(error) = vfs.fetch_ahead(&inode, &cursor, ahead.start, end).await {
                 tracing::debug!(ino = %inode.ino, %error, "read-ahead failed; the read itself will tell");
             }
         });
     }
 
-    async fn fetch_ahead(&self, inode: &Inode, start: u64, end: u64) -> Result<(), VfsError> {
+    /// Fetches `start..end` ahead of the reader that `cursor` follows, as long as it is open. Each block waits its turn among all
+    /// readers; one that this reader has passed meanwhile would be fetched for nobody.
+    async fn fetch_ahead(
+        &self,
+        inode: &Inode,
+        cursor: &Weak<Mutex<Cursor>>,
+        start: u64,
+        end: u64,
+    ) -> Result<(), VfsError> {
         for (index, from, to, _) in chunk_spans(start, end) {
             let map = self.chunk(inode, index).await?;
             for segment in map.within(from, to) {
+                let at = u64::from(index) * CHUNK_BYTES + u64::from(segment.pos);
+                let Some(reader) = cursor.upgrade() else { return Ok(()) };
+                let awaited = reader.lock().awaits(at, at + u64::from(segment.len));
+                if !awaited {
+                    continue;
+                }
                 self.metrics().readahead_blocks.add(1);
                 self.cache().prefetch(&Ctx::foreground(), &segment.block).await;
             }
