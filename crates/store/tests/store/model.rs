@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use shoal_store::StoreConfig;
+use shoal_runtime::metrics::Registry;
+use shoal_store::{Store, StoreConfig};
 use shoal_types::{BlockRange, Tier};
 
 use super::common::{Rng, bare, block, check, check_whole, files, key, open, ways};
@@ -83,7 +84,9 @@ async fn random_operations_agree_with_the_model() {
 async fn readers_see_only_right_bytes_while_segments_are_evicted() {
     for io in ways() {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(StoreConfig { table_memory: 256 << 10, ..bare(dir.path(), 2 << 20, io) }).await;
+        let registry = Registry::new();
+        let config = StoreConfig { table_memory: 256 << 10, ..bare(dir.path(), 2 << 20, io) };
+        let store = Store::open(config, &registry).await.unwrap();
         let lens = [300, 5000, 70_000, 150_000];
         let bytes = move |n: u64| block(n, lens[n as usize % 4]);
         let newest = Arc::new(std::sync::atomic::AtomicU64::new(0));
@@ -118,6 +121,8 @@ async fn readers_see_only_right_bytes_while_segments_are_evicted() {
         }
         let stats = store.stats();
         assert!(found > 0 && stats.evictions > 300, "{found} found, {stats:?}");
+        let corrupt = registry.counter("shoal_store_corrupt_total", "").get();
+        assert_eq!(corrupt, 0, "a block that is overwritten while it is read is a miss, not damage");
         store.close().await;
     }
 }
@@ -127,10 +132,7 @@ async fn many_small_blocks_share_pages_and_writes() {
     let dir = tempfile::tempdir().unwrap();
     let faults = shoal_store::testing::Faults::default();
     let config = bare(dir.path(), 64 << 20, Default::default());
-    let store =
-        shoal_store::testing::open(config, &shoal_runtime::metrics::Registry::new(), std::slice::from_ref(&faults))
-            .await
-            .unwrap();
+    let store = shoal_store::testing::open(config, &Registry::new(), std::slice::from_ref(&faults)).await.unwrap();
     let inserts = (0..5000).map(|n| {
         let store = store.clone();
         shoal_runtime::task::spawn("insert", async move { store.insert(&key(n), block(n, 300)).await })
