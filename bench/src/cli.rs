@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use shoal_runtime::telemetry::{self, LogLevel};
 
-use crate::limits;
+use crate::{gate, limits, mount, peer, store};
 
 /// Measures Shoal against what this machine gives without it.
 #[derive(Debug, Parser)]
@@ -16,6 +16,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Limits(limits::Args),
+    Store(store::Args),
+    Peer(peer::Args),
+    Mount(mount::Args),
+    Gate(gate::Args),
 }
 
 /// Runs the command the process was started with.
@@ -23,6 +27,10 @@ pub fn run() -> anyhow::Result<()> {
     telemetry::init(LogLevel::Warn);
     match Cli::parse().command {
         Command::Limits(args) => limits::run(&args),
+        Command::Store(args) => store::run(&args),
+        Command::Peer(args) => peer::run(&args),
+        Command::Mount(args) => mount::run(&args),
+        Command::Gate(args) => gate::run(&args),
     }
 }
 

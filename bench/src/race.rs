@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use crate::report::Row;
+use crate::report::{Goals, Row};
 use crate::sample::{Effort, Sample};
 
 /// Takes one sample.
@@ -11,7 +11,7 @@ pub type Probe<'a> = Box<dyn FnMut(&Effort) -> anyhow::Result<Sample> + 'a>;
 /// One line of a report before it is measured.
 pub struct Case<'a> {
     name: String,
-    goal: Option<f64>,
+    goals: Goals,
     limit: Probe<'a>,
     ours: Option<Probe<'a>>,
 }
@@ -19,14 +19,19 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// A limit alone.
     pub fn limit(name: impl Into<String>, limit: impl FnMut(&Effort) -> anyhow::Result<Sample> + 'a) -> Case<'a> {
-        Case { name: name.into(), goal: None, limit: Box::new(limit), ours: None }
+        Case { name: name.into(), goals: Goals::NONE, limit: Box::new(limit), ours: None }
     }
 
-    /// Compares `ours` with the limit; `goal` is the share of the limit's rate it should reach.
-    pub fn ours(mut self, goal: f64, ours: impl FnMut(&Effort) -> anyhow::Result<Sample> + 'a) -> Case<'a> {
-        self.goal = Some(goal);
+    /// Compares `ours` with the limit; `goals` is what it should reach.
+    pub fn ours(mut self, goals: Goals, ours: impl FnMut(&Effort) -> anyhow::Result<Sample> + 'a) -> Case<'a> {
+        self.goals = goals;
         self.ours = Some(Box::new(ours));
         self
+    }
+
+    /// Whether it is judged.
+    pub fn has_goal(&self) -> bool {
+        self.goals != Goals::NONE
     }
 }
 
@@ -45,7 +50,7 @@ pub fn race(cases: &mut [Case<'_>], rounds: usize, effort: &Effort) -> anyhow::R
         }
     }
     let rows = cases.iter().zip(limits.iter().zip(&ours));
-    Ok(rows.map(|(case, (limit, ours))| Row::new(&case.name, case.goal, ours, limit)).collect())
+    Ok(rows.map(|(case, (limit, ours))| Row::new(&case.name, case.goals, ours, limit)).collect())
 }
 
 #[cfg(test)]
@@ -65,11 +70,12 @@ mod tests {
                 Ok(Sample { bytes, ops: 1, wall: Duration::from_secs(1), cpu_s: 1.0, latencies: Vec::new() })
             }
         };
-        let mut cases = [Case::limit("a", probe('A', 100)).ours(0.8, probe('a', 90)), Case::limit("b", probe('B', 1))];
+        let mut cases =
+            [Case::limit("a", probe('A', 100)).ours(Goals::rate(0.8), probe('a', 90)), Case::limit("b", probe('B', 1))];
         let rows = race(&mut cases, 2, &Effort::ops(1)).unwrap();
         assert_eq!(order.take(), "AaBAaB");
-        assert_eq!((rows[0].ratio, rows[0].goal, rows[0].meets_goal()), (Some(0.9), Some(0.8), Some(true)));
-        assert_eq!((rows[1].ratio, rows[1].meets_goal()), (None, None));
+        assert_eq!((rows[0].ratio, rows[0].goals.rate, rows[0].falls_short()), (Some(0.9), Some(0.8), false));
+        assert_eq!((rows[1].ratio, rows[1].verdicts()), (None, Vec::new()));
         let mut broken = [Case::limit("c", |_: &Effort| anyhow::bail!("no disk"))];
         let error = race(&mut broken, 1, &Effort::ops(1)).unwrap_err();
         assert_eq!(format!("{error:#}"), "limit of `c`: no disk");

@@ -142,6 +142,13 @@ impl Sample {
         self.cpu_s * 1e6 / self.ops.max(1) as f64
     }
 
+    /// Median latency in microseconds.
+    pub fn p50_us(&self) -> f64 {
+        let mut latencies = self.latencies.clone();
+        latencies.sort_unstable();
+        percentile_us(&latencies, 50)
+    }
+
     fn wall_s(&self) -> f64 {
         self.wall.as_secs_f64().max(1e-9)
     }

@@ -7,6 +7,7 @@ use shoal_bench::limits::quic::{Mtu, Quic};
 use shoal_bench::limits::tls::Tls;
 use shoal_bench::limits::uring::UringFile;
 use shoal_bench::limits::{BLOCK, CHUNK, MIB, PAGE};
+use shoal_bench::placement::{Place, Placement};
 use shoal_bench::sample::{Effort, Sample};
 use shoal_testkit::{TestDir, have_fuse, have_io_uring, skipped};
 
@@ -38,8 +39,9 @@ fn raw_disk_reads_and_writes_at_depth() {
 #[test]
 fn quic_finds_each_packet_size_and_answers() {
     let pki = Pki::generate().unwrap();
+    let placement = Placement::new(Place::Free).unwrap();
     for mtu in [Mtu::Internet, Mtu::Jumbo, Mtu::Loopback] {
-        let quic = Quic::start(&pki, mtu).unwrap();
+        let quic = Quic::start(&pki, mtu, &placement).unwrap();
         assert_moved(&quic.get(&Effort::ops(2), BLOCK, 1).unwrap(), 2, BLOCK);
         assert_moved(&quic.get(&Effort::ops(50), PAGE, 8).unwrap(), 50, PAGE);
         assert!(quic.packets_lost_and_sent().1 > 0);
@@ -59,7 +61,8 @@ fn fuse_reads_in_every_way() {
         return skipped("no FUSE");
     }
     let fuse = NullFuse::mount().unwrap();
-    assert_moved(&fuse.read_direct(&Effort::ops(4), MIB).unwrap(), 4, MIB);
-    assert_moved(&fuse.read_direct_random(&Effort::ops(20), PAGE).unwrap(), 20, PAGE);
-    assert_moved(&fuse.read_buffered(&Effort::ops(4)).unwrap(), 4, MIB);
+    let file = fuse.file(8 << 20);
+    assert_moved(&file.read_direct(&Effort::ops(4), MIB).unwrap(), 4, MIB);
+    assert_moved(&file.read_direct_random(&Effort::ops(20), PAGE).unwrap(), 20, PAGE);
+    assert_moved(&file.read_buffered(&Effort::ops(4), MIB).unwrap(), 4, MIB);
 }

@@ -8,13 +8,14 @@ use anyhow::Context;
 use clap::ValueEnum;
 use shoal_types::ByteSize;
 
-use super::fuse::NullFuse;
+use super::fuse::{FILE_BYTES, NullFuse};
 use super::memory;
 use super::pki::Pki;
 use super::quic::{Mtu, Quic};
 use super::tls::Tls;
 use super::uring::UringFile;
 use super::{BLOCK, CHUNK, MIB, PAGE};
+use crate::placement::{Place, Placement};
 use crate::race::{Case, race};
 use crate::report::{Report, Row};
 use crate::sample::Effort;
@@ -67,9 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(!rows.is_empty(), "nothing could be measured");
-    let report = Report::new("limits", rows);
-    print!("{}", report.table());
-    args.json.as_deref().map_or(Ok(()), |path| report.write_json(path))
+    Report::new("limits", rows).publish(args.json.as_deref())
 }
 
 /// Parts run one after the other, cases of a part in turns: comparing a disk with a network needs no common minute.
@@ -86,7 +85,8 @@ fn measure(part: Part, args: &Args) -> anyhow::Result<Vec<Row>> {
         }
         Part::Quic => {
             let pki = Pki::generate()?;
-            let start = |mtu| Quic::start(&pki, mtu);
+            let placement = Placement::new(Place::Free)?;
+            let start = |mtu| Quic::start(&pki, mtu, &placement);
             let connections = [start(Mtu::Internet)?, start(Mtu::Jumbo)?, start(Mtu::Loopback)?];
             let mut cases = quic_cases(&connections);
             race(&mut cases, args.rounds, &effort)
@@ -103,10 +103,11 @@ fn measure(part: Part, args: &Args) -> anyhow::Result<Vec<Row>> {
         }
         Part::Fuse => {
             let fuse = NullFuse::mount()?;
+            let file = fuse.file(FILE_BYTES);
             let mut cases = [
-                Case::limit("FUSE O_DIRECT 1 MiB", |effort: &Effort| fuse.read_direct(effort, MIB)),
-                Case::limit("FUSE O_DIRECT 4 KiB random", |effort: &Effort| fuse.read_direct_random(effort, PAGE)),
-                Case::limit("FUSE buffered 1 MiB", |effort: &Effort| fuse.read_buffered(effort)),
+                Case::limit("FUSE O_DIRECT 1 MiB", |effort: &Effort| file.read_direct(effort, MIB)),
+                Case::limit("FUSE O_DIRECT 4 KiB random", |effort: &Effort| file.read_direct_random(effort, PAGE)),
+                Case::limit("FUSE buffered 1 MiB", |effort: &Effort| file.read_buffered(effort, MIB)),
             ];
             race(&mut cases, args.rounds, &effort)
         }

@@ -1,25 +1,22 @@
 //! FUSE's limit: a file system of one large file whose bytes are already in memory, read through the kernel.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, Request,
 };
-use shoal_runtime::clock;
-use shoal_testkit::{Rng, TestDir};
+use shoal_testkit::TestDir;
 
 use crate::buffer::Aligned;
-use crate::limits::{BLOCK, MIB};
-use crate::sample::{Effort, Meter, Sample};
+use crate::files::TestFile;
+use crate::limits::MIB;
 
-/// Size of the file; its content repeats every [`CONTENT_BYTES`].
-const FILE_BYTES: u64 = 16 << 30;
+/// Bytes in the file; its content repeats every 128 MiB.
+pub const FILE_BYTES: u64 = 16 << 30;
 /// Larger than the CPU's caches, so that serving reads memory.
 const CONTENT_BYTES: usize = 128 << 20;
 /// The kernel may keep attributes as long as it likes.
@@ -39,7 +36,7 @@ pub struct NullFuse {
 }
 
 impl NullFuse {
-    /// Mounts the file system. Errors: no FUSE here.
+    /// Mounts the file system, its threads where the caller runs. Errors: no FUSE here.
     pub fn mount() -> anyhow::Result<NullFuse> {
         let dir = TestDir::new("null-fuse");
         let mut config = Config::default();
@@ -51,28 +48,9 @@ impl NullFuse {
         Ok(NullFuse { session: Some(session), path: dir.join("data"), _dir: dir })
     }
 
-    /// `O_DIRECT` reads of `size` bytes, at most a block, from one end of the file to the other.
-    pub fn read_direct(&self, effort: &Effort, size: usize) -> anyhow::Result<Sample> {
-        let file = self.open(libc::O_DIRECT)?;
-        read(&file, effort, size, |index| index * size as u64)
-    }
-
-    /// `O_DIRECT` reads of `size` bytes, at most a block, at random multiples of it.
-    pub fn read_direct_random(&self, effort: &Effort, size: usize) -> anyhow::Result<Sample> {
-        let file = self.open(libc::O_DIRECT)?;
-        let mut rng = Rng::new(7);
-        read(&file, effort, size, |_| rng.below(FILE_BYTES / size as u64) * size as u64)
-    }
-
-    /// Buffered reads of 1 MiB from one end of the file to the other, nothing cached before.
-    pub fn read_buffered(&self, effort: &Effort) -> anyhow::Result<Sample> {
-        // Opening drops what the kernel had cached: the file system does not ask to keep it.
-        let file = self.open(0)?;
-        read(&file, effort, MIB, |index| index * MIB as u64)
-    }
-
-    fn open(&self, flags: i32) -> anyhow::Result<File> {
-        OpenOptions::new().read(true).custom_flags(flags).open(&self.path).context("cannot open the null file")
+    /// The first `span` bytes of the file; all of it is [`FILE_BYTES`] long.
+    pub fn file(&self, span: u64) -> TestFile {
+        TestFile::new(self.path.clone(), span.min(FILE_BYTES))
     }
 }
 
@@ -83,21 +61,6 @@ impl Drop for NullFuse {
             let _ = session.umount_and_join();
         }
     }
-}
-
-fn read(file: &File, effort: &Effort, size: usize, mut offset: impl FnMut(u64) -> u64) -> anyhow::Result<Sample> {
-    ensure!((1..=BLOCK).contains(&size), "size {size} out of range");
-    let mut target = Aligned::zeroed(size);
-    let mut meter = Meter::start(effort);
-    let mut index = 0;
-    while meter.goes_on(0) {
-        let began = clock::now();
-        file.read_exact_at(&mut target, offset(index % (FILE_BYTES / size as u64)))
-            .context("reading the null file failed")?;
-        meter.done(began, size as u64);
-        index += 1;
-    }
-    Ok(meter.finish())
 }
 
 struct NullFs {

@@ -19,12 +19,14 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Connection, Endpoint, MtuDiscoveryConfig, Runtime, TransportConfig, UdpPoller};
 use shoal_runtime::shutdown::Shutdown;
-use shoal_runtime::{clock, task};
+use shoal_runtime::task;
 
 use crate::buffer::Aligned;
+use crate::drive::{self, DEPTH_MAX};
 use crate::limits::BLOCK;
 use crate::limits::pki::{NAME, Pki};
-use crate::sample::{Effort, Meter, Sample};
+use crate::placement::Placement;
+use crate::sample::{Effort, Sample};
 
 /// Kernel buffer of each socket; smaller ones lose packets at large sizes (measured: 20 % at 64 KiB with the default).
 const SOCKET_BYTES: usize = 4 << 20;
@@ -34,8 +36,6 @@ const UDP_PAYLOAD_MAX: u16 = 65507;
 const SEGMENTS_MAX: usize = 10;
 /// Blocks sent at most until path MTU discovery has found the size asked for; it takes about one.
 const DISCOVERY_BLOCKS_MAX: usize = 200;
-/// Requests in flight at most.
-const DEPTH_MAX: u32 = 256;
 
 /// How large a packet the path is taken to carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,15 +76,15 @@ pub struct Quic {
 }
 
 impl Quic {
-    /// Connects over loopback and waits until packets have reached the size of `mtu`.
-    pub fn start(pki: &Pki, mtu: Mtu) -> anyhow::Result<Quic> {
+    /// Connects over loopback, the server placed as the answering end, and waits until packets have reached the size of `mtu`.
+    pub fn start(pki: &Pki, mtu: Mtu, placement: &Placement) -> anyhow::Result<Quic> {
         let (server_stop, (ready, bound)) = (Shutdown::new(), mpsc::channel());
         let mut config =
             quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(Arc::clone(&pki.server))?));
         config.transport_config(Arc::new(transport(mtu)?));
         let stop = server_stop.clone();
-        let server = task::thread("limit-quic", move || {
-            tokio_runtime()?.block_on(async {
+        let serve_one = move || {
+            drive::runtime()?.block_on(async {
                 let endpoint = endpoint(mtu, Some(config))?;
                 let _ = ready.send(endpoint.local_addr()?);
                 tokio::select! {
@@ -92,11 +92,12 @@ impl Quic {
                     () = stop.wait() => Ok(()),
                 }
             })
-        });
+        };
+        let server = placement.serving(|| Ok(task::thread("limit-quic", serve_one)))?;
         let addr: SocketAddr = bound.recv().context("the server thread ended")?;
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(Arc::clone(&pki.client))?));
         config.transport_config(Arc::new(transport(mtu)?));
-        let runtime = tokio_runtime()?;
+        let runtime = drive::runtime()?;
         let connection =
             runtime.block_on(async { anyhow::Ok(endpoint(mtu, None)?.connect_with(config, addr, NAME)?.await?) })?;
         let target = RefCell::new(Aligned::zeroed(BLOCK));
@@ -107,24 +108,11 @@ impl Quic {
 
     /// Requests of `size` bytes, at most a block, `depth` at a time.
     pub fn get(&self, effort: &Effort, size: usize, depth: usize) -> anyhow::Result<Sample> {
-        ensure!(
-            size <= BLOCK && (1..=DEPTH_MAX as usize).contains(&depth),
-            "size {size} or depth {depth} out of range"
-        );
-        let meter = RefCell::new(Meter::start(effort));
-        let in_flight = RefCell::new(0);
-        let worker = async || {
-            while meter.borrow().goes_on(*in_flight.borrow()) {
-                *in_flight.borrow_mut() += 1;
-                let began = clock::now();
-                self.get_one(size).await?;
-                *in_flight.borrow_mut() -= 1;
-                meter.borrow_mut().done(began, size as u64);
-            }
-            anyhow::Ok(())
-        };
-        self.runtime.block_on(futures::future::try_join_all((0..depth).map(|_| worker())))?;
-        Ok(meter.into_inner().finish())
+        ensure!(size <= BLOCK, "size {size} out of range");
+        self.runtime.block_on(drive::repeat(effort, depth, async |_| {
+            self.get_one(size).await?;
+            Ok(size)
+        }))
     }
 
     /// Packets lost so far as the client's side of the path saw it, and packets sent; losses on loopback mean full buffers.
@@ -173,10 +161,6 @@ impl Drop for Quic {
     }
 }
 
-fn tokio_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no tokio runtime")
-}
-
 fn transport(mtu: Mtu) -> anyhow::Result<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu.payload());
@@ -184,7 +168,7 @@ fn transport(mtu: Mtu) -> anyhow::Result<TransportConfig> {
     transport
         .mtu_discovery_config(Some(discovery))
         .enable_segmentation_offload(mtu.segments() > 1)
-        .max_concurrent_bidi_streams(DEPTH_MAX.into())
+        .max_concurrent_bidi_streams((DEPTH_MAX as u32).into())
         .max_idle_timeout(Some(Duration::from_secs(600).try_into()?))
         .keep_alive_interval(Some(Duration::from_secs(5)));
     Ok(transport)

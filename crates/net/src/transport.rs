@@ -19,11 +19,14 @@ use crate::limits::{
 /// How large packets to peers beyond this machine may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MtuChoice {
-    /// 1452 bytes of payload: any Ethernet. Peers on loopback get 64 KiB packets in either choice.
+    /// 1452 bytes of payload: any Ethernet. Peers on loopback get 64 KiB packets.
     #[default]
     Auto,
-    /// Up to this many bytes of payload, 1200 to 65507, for networks with jumbo frames: 8952 for an MTU of 9000.
+    /// Up to this many bytes of payload, 1200 to 65507, for networks with jumbo frames: 8952 for an MTU of 9000. Peers on loopback get
+    /// 64 KiB packets all the same.
     Bytes(u16),
+    /// The same, and to peers on loopback too: for measuring what another network would give.
+    Everywhere(u16),
 }
 
 /// Largest UDP payload over IPv4.
@@ -53,18 +56,24 @@ impl Transports {
     pub(crate) fn new(mtu: MtuChoice, listen: IpAddr) -> Result<Transports, NetError> {
         let payload = match mtu {
             MtuChoice::Auto => ETHERNET_PAYLOAD,
-            MtuChoice::Bytes(payload) if (MIN_PAYLOAD..=MAX_PAYLOAD).contains(&payload) => payload,
-            MtuChoice::Bytes(payload) => {
+            MtuChoice::Bytes(payload) | MtuChoice::Everywhere(payload)
+                if (MIN_PAYLOAD..=MAX_PAYLOAD).contains(&payload) =>
+            {
+                payload
+            }
+            MtuChoice::Bytes(payload) | MtuChoice::Everywhere(payload) => {
                 let bounds = "1200 to 65507 bytes of UDP payload, 8952 for jumbo frames";
                 return Err(NetError::Setting { setting: "mtu", value: payload.into(), bounds });
             }
         };
-        let both = |direction| [network(direction, payload), loopback(direction)].map(Arc::new);
+        let everywhere = matches!(mtu, MtuChoice::Everywhere(_));
+        let near = |direction| if everywhere { network(direction, payload) } else { loopback(direction) };
+        let both = |direction| [network(direction, payload), near(direction)].map(Arc::new);
         Ok(Transports {
             inbound: both(Direction::Inbound),
             outbound: both(Direction::Outbound),
             payload,
-            hears_loopback: listen.is_loopback() || listen.is_unspecified(),
+            hears_loopback: !everywhere && (listen.is_loopback() || listen.is_unspecified()),
         })
     }
 
@@ -162,6 +171,8 @@ mod tests {
         }
         let jumbo = Transports::new(MtuChoice::Bytes(8952), listen("10.0.0.1")).unwrap();
         assert_eq!((jumbo.largest_received(), jumbo.segments()), (8952, 7));
+        let everywhere = Transports::new(MtuChoice::Everywhere(1452), listen("127.0.0.1")).unwrap();
+        assert_eq!((everywhere.largest_received(), everywhere.segments()), (1452, 45));
     }
 
     #[test]
