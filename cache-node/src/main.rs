@@ -23,6 +23,6 @@ fn main() -> std::process::ExitCode {
 
 /// One sentence for the person who started the node.
 fn fail(error: &anyhow::Error) -> std::process::ExitCode {
-    eprintln!("shoal-node: {error:#}");
+    eprintln!("shoal-node: {}", shoal_runtime::telemetry::sentence(&**error));
     std::process::ExitCode::FAILURE
 }

@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("shoal: {error:#}");
+            eprintln!("shoal: {}", shoal_runtime::telemetry::sentence(&*error));
             ExitCode::FAILURE
         }
     }

@@ -26,6 +26,10 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The line a mount prints once it serves; scripts, tests and the background form wait for it.
 const READY: &str = "shoal mount ready";
 
+/// What `-o` takes. The first ones are how every mount of this version is; they are taken because scripts and fstab name them.
+const OPTIONS_KNOWN: [&str; 10] =
+    ["ro", "noatime", "nodev", "nosuid", "default_permissions", "allow_other", "exec", "noexec", "sync", "async"];
+
 /// Set for the process that the background form starts.
 const BACKGROUND_VARIABLE: &str = "SHOAL_MOUNT_IN_BACKGROUND";
 
@@ -104,12 +108,18 @@ async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Att
     let options = AttachOptions {
         ring: args.ring.ring()?,
         memory: args.memory.0,
-        peer_timeout: seconds("--peer-timeout", args.peer_timeout)?,
+        peer_timeout: positive_seconds("--peer-timeout", args.peer_timeout)?,
         vfs: VfsOptions { max_readahead: args.max_readahead.0 },
     };
     let volume = Volume::open(&args.meta_url, &OpenOptions::new(Access::Read), registry).await?;
     let attached = volume.attach(&options, Handle::current(), registry).await?;
     Ok((volume, attached))
+}
+
+/// Zero would pass every node over without a word.
+fn positive_seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
+    let duration = seconds(flag, value)?;
+    if duration.is_zero() { bail!("{flag} {value}: a node needs some time to answer") } else { Ok(duration) }
 }
 
 fn seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
@@ -159,6 +169,9 @@ fn fuse_options(args: &Args, volume: &Volume, mountpoint: PathBuf, state: &Mount
     let mut extra = args.options.clone();
     if extra.iter().any(|option| option == "rw") {
         bail!("-o rw: this version mounts read-only");
+    }
+    if let Some(unknown) = extra.iter().find(|option| !OPTIONS_KNOWN.contains(&option.as_str())) {
+        bail!("-o {unknown}: not an option of this version; known are {}", OPTIONS_KNOWN.join(", "));
     }
     let root = rustix::process::geteuid().is_root();
     let allow_other = root || extra.iter().any(|option| option == "allow_other");

@@ -1,6 +1,7 @@
 //! What a running mount tells other commands of itself, through the virtual file `.config` in its root.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +45,13 @@ impl MountState {
         };
         std::fs::symlink_metadata(&full).with_context(|| format!("no such path: {}", path.display()))?;
         for root in full.ancestors() {
-            let Ok(text) = std::fs::read_to_string(root.join(CONFIG_NAME)) else { continue };
+            let config = root.join(CONFIG_NAME);
+            // A file of that name that somebody else made must not lead us to a database of theirs.
+            let ours = std::fs::metadata(&config).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw());
+            if !ours {
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(config) else { continue };
             let Ok(state) = serde_json::from_str::<MountState>(&text) else { continue };
             return Ok((state, below(root, &full)?));
         }

@@ -72,6 +72,21 @@ pub fn init(level: LogLevel) {
     let _ = subscriber.try_init();
 }
 
+/// `error` and its causes as one line for a person, outermost first. A cause whose words are already there is not said again.
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut text = String::new();
+    for cause in causes {
+        let words = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.is_empty() {
+            text = words;
+        } else if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+    }
+    text
+}
+
 fn filter(wanted: Option<&str>, level: LogLevel) -> EnvFilter {
     let ours = match level {
         LogLevel::Error => "error".to_owned(),
@@ -96,6 +111,18 @@ mod tests {
         let error = "loud".parse::<LogLevel>().unwrap_err();
         assert_eq!(error.to_string(), "log level `loud` is none of error, warn, info, debug, trace");
         assert_eq!(LogLevel::default(), LogLevel::Info);
+    }
+
+    #[test]
+    fn a_sentence_is_one_line_and_says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open {0}: no\nroom")]
+        struct Outer(&'static str, #[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("no room")]
+        struct Inner(#[source] std::io::Error);
+        let error = Outer("x", Inner(std::io::Error::other("disk full")));
+        assert_eq!(sentence(&error), "cannot open x: no room: disk full");
     }
 
     #[test]

@@ -58,7 +58,13 @@ fn walk(source: &Path, out: &mpsc::Sender<Result<Found, VolumeError>>, shutdown:
             if shutdown.is_triggered() {
                 return Ok(());
             }
-            let found = examine(path.join(&name), dir, name)?;
+            let found = match examine(path.join(&name), dir, name) {
+                Err(VolumeError::Source { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), "vanished while the source was read; left out");
+                    continue;
+                }
+                found => found?,
+            };
             if found.attr.kind == FileType::Directory {
                 pending.push((dirs, found.path.clone()));
                 dirs += 1;
