@@ -11,8 +11,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -76,13 +77,15 @@ fn bare_endpoint(server: Option<quinn::ServerConfig>) -> quinn::Endpoint {
 }
 
 /// Answers 8 bytes (start, length) with the block's bytes.
-async fn bare_serve(endpoint: quinn::Endpoint, block: Bytes) {
+async fn bare_serve(endpoint: quinn::Endpoint, block: Bytes, lost: Arc<AtomicU64>) {
     while let Some(incoming) = endpoint.accept().await {
         let connection = incoming.await.unwrap();
+        let lost = lost.clone();
         let block = block.clone();
         task::spawn("bare-connection", async move {
             while let Ok((mut outbound, mut inbound)) = connection.accept_bi().await {
                 let block = block.clone();
+                lost.store(connection.stats().path.lost_packets, Ordering::Relaxed);
                 task::spawn("bare-request", async move {
                     let mut request = [0; 8];
                     inbound.read_exact(&mut request).await.unwrap();
@@ -113,9 +116,12 @@ async fn bare_get(connection: quinn::Connection, start: u32, mut buffer: Vec<u8>
 fn serve(node: PathBuf) {
     let credentials = Credentials::load(&node).unwrap();
     let config = EndpointConfig::new(([127, 0, 0, 1], 0).into(), credentials);
-    let endpoint = Endpoint::bind(config, &Registry::new()).unwrap();
+    let registry = Registry::new();
+    let endpoint = Endpoint::bind(config, &registry).unwrap();
     endpoint.serve(Arc::new(Blocks(block())));
     let (send, bare) = std::sync::mpsc::channel();
+    let bare_lost = Arc::new(AtomicU64::new(0));
+    let lost = bare_lost.clone();
     let _server = task::thread("bare-server", move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
@@ -123,12 +129,18 @@ fn serve(node: PathBuf) {
             config.transport_config(transport());
             let endpoint = bare_endpoint(Some(config));
             send.send(endpoint.local_addr().unwrap()).unwrap();
-            bare_serve(endpoint, block()).await;
+            bare_serve(endpoint, block(), lost).await;
         });
     });
     println!("{}\n{}", endpoint.local_addr(), bare.recv().unwrap());
     std::io::stdout().flush().unwrap();
-    std::io::stdin().lines().for_each(drop);
+    // Each line asks for the packets lost so far.
+    for _ in std::io::stdin().lines() {
+        let text = registry.gather_text();
+        let ours = text.lines().find_map(|line| line.strip_prefix("shoal_net_lost_packets_total ")).unwrap();
+        println!("{ours} {}", bare_lost.load(Ordering::Relaxed));
+        std::io::stdout().flush().unwrap();
+    }
 }
 
 /// CPU time of a process in seconds, from /proc (proc_pid_stat(5): fields 14 and 15, in hundredths).
@@ -192,10 +204,15 @@ fn report(name: &str, load: Load, rounds: &[Round]) -> (f64, f64) {
     (best, cpu)
 }
 
-async fn ask(addrs: [SocketAddr; 2], client: &Path, server: &Child, seconds: f64) {
-    let pids = [std::process::id(), server.id()];
+async fn ask(addrs: [SocketAddr; 2], client: &Path, server: u32, seconds: f64, mut lost: impl FnMut() -> String) {
+    let pids = [std::process::id(), server];
     let config = EndpointConfig::new(([127, 0, 0, 1], 0).into(), Credentials::load(client).unwrap());
+    let started = clock::now();
     let endpoint = Endpoint::bind(config, &Registry::new()).unwrap();
+    let bound = clock::now();
+    endpoint.call(addrs[0], &Request::Stat, Duration::from_secs(10)).await.unwrap_err();
+    let (bind_ms, first_ms) = ((bound - started).as_secs_f64() * 1e3, (clock::now() - bound).as_secs_f64() * 1e3);
+    println!("bind {bind_ms:.1} ms, then handshake and first call {first_ms:.1} ms");
     let mut config = raw::client_config(Some(client));
     config.transport_config(transport());
     let bare = bare_endpoint(None).connect_with(config, addrs[1], "x").unwrap().await.unwrap();
@@ -215,6 +232,7 @@ async fn ask(addrs: [SocketAddr; 2], client: &Path, server: &Child, seconds: f64
             let ours = report(name, load, &rounds);
             println!("{:>21} speed {:.2}x, CPU {:.2}x", "", ours.0 / theirs.0, ours.1 / theirs.1);
         }
+        println!("{:>21} packets lost so far by shoal, bare: {}", "", lost());
     }
 }
 
@@ -260,11 +278,16 @@ fn main() {
                 .spawn()
                 .unwrap();
             let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-            let mut addr = || lines.next().unwrap().unwrap().parse().unwrap();
-            let addrs = [addr(), addr()];
+            let mut line = || lines.next().unwrap().unwrap();
+            let addrs = [line().parse().unwrap(), line().parse().unwrap()];
+            let mut orders = server.stdin.take().unwrap();
+            let lost = || {
+                orders.write_all(b"\n").unwrap();
+                line()
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(ask(addrs, &client, &server, seconds));
-            drop(server.stdin.take());
+            runtime.block_on(ask(addrs, &client, server.id(), seconds, lost));
+            drop(orders);
             server.wait().unwrap();
         }
     }

@@ -27,8 +27,11 @@ pub(crate) const MAX_PEERS: usize = 8192;
 pub(crate) const STREAM_WINDOW: u32 = 2 << 20;
 /// Bytes of one connection in flight to readers that do not read.
 pub(crate) const CONNECTION_WINDOW: u32 = 64 << 20;
-/// Bytes of one connection accepted from handlers and not yet acknowledged by the peer.
+/// Bytes of one connection accepted from handlers and not yet acknowledged by the peer: 320 MB/s at 50 ms to another region.
 pub(crate) const SEND_WINDOW: u64 = 16 << 20;
+/// The same over loopback, where only the socket buffer of the peer is in between: more than that is lost (measured: 63 packets
+/// in 4 s of four 4 MiB streams with 16 MiB, none with 4 MiB).
+pub(crate) const LOOPBACK_SEND_WINDOW: u64 = 4 << 20;
 /// Bytes of datagrams (gossip) waiting to be read or sent; the oldest go first.
 pub(crate) const DATAGRAM_BUFFER: usize = 1 << 20;
 /// The same on connections this process made: answering peers send no datagrams, but without a buffer the library sends none.

@@ -129,6 +129,10 @@ pub(crate) struct NetMetrics {
     pub received_bytes: Counter,
     /// Packets that were lost.
     pub lost_packets: Counter,
+    /// Times a path stopped carrying packets of the size it had carried.
+    pub black_holes: Counter,
+    /// Smallest packet size in use among the open connections.
+    pub smallest_mtu: Gauge,
 }
 
 impl NetMetrics {
@@ -160,6 +164,12 @@ impl NetMetrics {
             sent_bytes: registry.counter("shoal_net_sent_bytes_total", "Body bytes sent."),
             received_bytes: registry.counter("shoal_net_received_bytes_total", "Body bytes received and verified."),
             lost_packets: registry.counter("shoal_net_lost_packets_total", "Packets sent and lost."),
+            black_holes: registry
+                .counter("shoal_net_black_holes_total", "Times a path stopped carrying large packets (speed falls)."),
+            smallest_mtu: registry.gauge(
+                "shoal_net_smallest_mtu_bytes",
+                "Smallest UDP payload in use among open connections, 0 without one.",
+            ),
         }
     }
 

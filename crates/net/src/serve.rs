@@ -185,8 +185,9 @@ impl Caller {
             0 => GET_HANDLER_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
         };
-        match server.permit(&server.gets) {
-            Some(_permit) => {
+        let permit = server.permit(&server.gets);
+        match &permit {
+            Some(_) => {
                 let unwanted = sink.unwanted();
                 let handler = server.service.get(&self.identity, request, &mut sink);
                 let ended = tokio::select! {
@@ -201,6 +202,9 @@ impl Caller {
             None => sink.fail(Status::Busy, BUSY).await,
         }
         server.metrics.served(Kind::Get, sink.close());
+        // A node that stops waits for what its peers have yet to receive.
+        sink.delivered().await;
+        drop(permit);
     }
 
     async fn call(&self, outbound: SendStream, request: Request) {

@@ -19,6 +19,9 @@ use crate::metrics::NetMetrics;
 /// Chunks handed to the connection in one go: 1 MiB, so that checksums of the next go overlap with sending this one.
 const CHUNKS_PER_WRITE: usize = 8;
 
+/// Answers of up to this many bytes leave with the next packets, unless the path is full of larger ones.
+const SMALL_ANSWER: usize = 64 << 10;
+
 /// Writes to a peer with a bound on how long it may take nothing.
 struct Outbound {
     stream: SendStream,
@@ -62,12 +65,13 @@ enum Progress {
 pub struct GetSink {
     out: Outbound,
     progress: Progress,
+    sent: usize,
     metrics: Arc<NetMetrics>,
 }
 
 impl GetSink {
     pub(crate) fn new(stream: SendStream, peer: SocketAddr, metrics: Arc<NetMetrics>) -> GetSink {
-        GetSink { out: Outbound { stream, peer }, progress: Progress::Empty, metrics }
+        GetSink { out: Outbound { stream, peer }, progress: Progress::Empty, sent: 0, metrics }
     }
 
     /// Sends more urgent answers of the same connection first.
@@ -76,7 +80,7 @@ impl GetSink {
         let _ = self.out.stream.set_priority(-(class as i32));
     }
 
-    /// Resolves when the peer wants no answer any more.
+    /// Resolves when the peer wants no answer any more, or after [`GetSink::close`] when it has all of it.
     pub(crate) fn unwanted(&self) -> impl Future<Output = ()> + Send + 'static {
         let stopped = self.out.stream.stopped();
         async move {
@@ -118,6 +122,7 @@ impl GetSink {
         while !bytes.is_empty() {
             let batch = bytes.split_to(bytes.len().min(CHUNKS_PER_WRITE * MAX_CHUNK_BYTES as usize));
             left -= batch.len() as u32;
+            self.sent += batch.len();
             self.metrics.sent_bytes.add(batch.len() as u64);
             self.write_chunks(batch).await?;
         }
@@ -156,14 +161,21 @@ impl GetSink {
     }
 
     /// Ends the answer after its handler returned; what is incomplete is broken off. Gives how it went.
-    pub(crate) fn close(mut self) -> Option<ErrorKind> {
-        let outcome = match self.progress {
+    pub(crate) fn close(&mut self) -> Option<ErrorKind> {
+        self.end();
+        match self.progress {
             Progress::Body(0) => None,
             Progress::Refused(status) | Progress::Broken(status) => status.error_kind(),
             Progress::Empty | Progress::Body(_) => Some(ErrorKind::Unavailable),
-        };
-        self.end();
-        outcome
+        }
+    }
+
+    /// After [`GetSink::close`]: waits until the peer has a large answer, or wants it no more. A small one is on its way already.
+    pub(crate) async fn delivered(&mut self) {
+        if self.sent > SMALL_ANSWER {
+            // Past the limit the peer is not reading, and nothing waits for it any more.
+            let _ = clock::timeout(SEND_IDLE_TIMEOUT, self.unwanted()).await;
+        }
     }
 
     fn end(&mut self) {

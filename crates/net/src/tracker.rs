@@ -19,7 +19,9 @@ pub(crate) enum Direction {
 struct Tracked {
     connection: Connection,
     direction: Direction,
+    /// Counts of the connection that are in the metrics already.
     lost_packets: u64,
+    black_holes: u64,
 }
 
 /// Every open connection of one endpoint.
@@ -46,7 +48,7 @@ impl Tracker {
             let connection = connection.clone();
             async move { connection.closed().await }
         };
-        self.open.lock().insert(id, Tracked { connection, direction, lost_packets: 0 });
+        self.open.lock().insert(id, Tracked { connection, direction, lost_packets: 0, black_holes: 0 });
         match direction {
             Direction::Inbound => {
                 self.inbound.fetch_add(1, Ordering::Relaxed);
@@ -58,17 +60,21 @@ impl Tracker {
         closed.await
     }
 
-    /// Brings the count of lost packets up to date.
+    /// Brings the metrics about paths up to date.
     pub(crate) fn scrape(&self) {
-        self.open.lock().values_mut().for_each(|tracked| tracked.scrape(&self.metrics));
+        let smallest = self.open.lock().values_mut().map(|tracked| tracked.scrape(&self.metrics)).min();
+        self.metrics.smallest_mtu.set_u64(smallest.unwrap_or(0).into());
     }
 }
 
 impl Tracked {
-    fn scrape(&mut self, metrics: &NetMetrics) {
-        let lost = self.connection.stats().path.lost_packets;
-        metrics.lost_packets.add(lost.saturating_sub(self.lost_packets));
-        self.lost_packets = lost;
+    /// Adds what was not counted yet; gives the size of packets in use.
+    fn scrape(&mut self, metrics: &NetMetrics) -> u16 {
+        let path = self.connection.stats().path;
+        metrics.lost_packets.add(path.lost_packets.saturating_sub(self.lost_packets));
+        metrics.black_holes.add(path.black_holes_detected.saturating_sub(self.black_holes));
+        (self.lost_packets, self.black_holes) = (path.lost_packets, path.black_holes_detected);
+        path.current_mtu
     }
 }
 

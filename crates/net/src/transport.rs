@@ -12,8 +12,8 @@ use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::error::NetError;
 use crate::limits::{
-    ANSWERED_DATAGRAM_BUFFER, CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE, MAX_GOSSIP_STREAMS,
-    MAX_STREAMS, SEND_WINDOW, STREAM_WINDOW,
+    ANSWERED_DATAGRAM_BUFFER, CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE, LOOPBACK_SEND_WINDOW,
+    MAX_GOSSIP_STREAMS, MAX_STREAMS, SEND_WINDOW, STREAM_WINDOW,
 };
 
 /// How large packets to peers beyond this machine may be.
@@ -113,7 +113,7 @@ fn loopback(direction: Direction) -> TransportConfig {
     // Half a KiB short of the bound is as good, and saves half of the probes of each new connection.
     discovery.upper_bound(MAX_PAYLOAD).minimum_change(512);
     let mut config = base(direction);
-    config.mtu_discovery_config(Some(discovery)).enable_segmentation_offload(false);
+    config.mtu_discovery_config(Some(discovery)).enable_segmentation_offload(false).send_window(LOOPBACK_SEND_WINDOW);
     config
 }
 

@@ -7,13 +7,10 @@ use serde::{Deserialize, Serialize};
 use shoal_types::{BlockKey, BlockSpan, NodeId, OriginId, Tier};
 
 use crate::error::WireError;
-use crate::fields;
+use crate::fields::{self, MAX_KEYS};
 use crate::frame::{FrameKind, MAX_CONTROL_BYTES, frame};
 use crate::get::check_key;
 use crate::status::Status;
-
-/// Most keys in one [`Request::Has`] or [`Request::Warm`].
-pub const MAX_KEYS: usize = 4096;
 
 /// Asks a node something other than bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,12 +5,14 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
+/// Most keys in one [`crate::Request::Has`] or [`crate::Request::Warm`].
+pub const MAX_KEYS: usize = 4096;
+
 /// Block keys: a sequence of (origin, object, part), at most [`crate::MAX_KEYS`].
 pub(crate) mod keys {
     use shoal_types::{BlockKey, BlockSpan, OriginId};
 
     use super::*;
-    use crate::control::MAX_KEYS;
     use crate::get::check_parts;
 
     #[derive(serde::Serialize, serde::Deserialize)]

@@ -23,8 +23,9 @@ mod get;
 mod reader;
 mod status;
 
-pub use control::{MAX_KEYS, NodeStat, Request, Response, batches};
+pub use control::{NodeStat, Request, Response, batches};
 pub use error::WireError;
+pub use fields::MAX_KEYS;
 pub use frame::{FrameHeader, FrameKind, MAX_CONTROL_BYTES, MAX_GET_BYTES, VERSION};
 pub use get::{GetHead, GetRequest, MAX_ETAG_BYTES, MAX_MESSAGE_BYTES, MAX_OBJECT_BYTES};
 pub use status::Status;

@@ -117,6 +117,21 @@ async fn a_dropped_read_loses_no_bytes() {
 }
 
 #[tokio::test]
+async fn packets_over_loopback_grow_to_its_size() {
+    // The bound address decides nothing here, only where the peer is.
+    let pair = Pair::with(|config| config.listen = ([0, 0, 0, 0], 0).into());
+    let mtu = |registry| metric(registry, "shoal_net_smallest_mtu_bytes");
+    assert_eq!(mtu(&pair.client_metrics), 0);
+    let deadline = shoal_runtime::clock::now() + crate::support::PATIENCE;
+    while mtu(&pair.client_metrics) < 60_000 || mtu(&pair.node_metrics) < 60_000 {
+        assert!(shoal_runtime::clock::now() < deadline, "still {} bytes", mtu(&pair.node_metrics));
+        let (_, got) = pair.client.fetch(pair.peer(), whole(block("good", 1 << 20))).await.unwrap();
+        assert_eq!(got.len(), 1 << 20);
+    }
+    assert_eq!(metric(&pair.node_metrics, "shoal_net_black_holes_total"), 0);
+}
+
+#[tokio::test]
 async fn sixty_four_callers_share_one_connection() {
     let pair = Pair::new();
     let gets = (0..64u32).map(|i| {
