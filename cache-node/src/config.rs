@@ -270,6 +270,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_configuration_is_valid() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/node.toml");
+        let config = load(&["--config", path]).expect("valid");
+        assert_eq!(config.cache_dirs.len(), 2);
+    }
+
+    #[test]
     fn wrong_values_are_refused_by_name() {
         for (flags, word) in [
             (&["--weight", "0"][..], "--weight 0"),
