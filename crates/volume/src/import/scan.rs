@@ -21,6 +21,11 @@ use crate::error::VolumeError;
 /// Entries the walk may be ahead of the planner.
 const AHEAD: usize = 1024;
 
+/// First room for a list of attribute names or a value: most fit.
+const XATTR_BYTES_FIRST: usize = 1024;
+/// Longest list of attribute names and longest value Linux has (xattr(7)).
+const XATTR_BYTES_MAX: usize = 64 << 10;
+
 /// One thing found. Directories are numbered in the order found; 0 is the source itself.
 pub(crate) struct Found {
     pub path: PathBuf,
@@ -167,20 +172,16 @@ fn xattrs(path: &Path) -> io::Result<Vec<(Bytes, Bytes)>> {
     Ok(attributes)
 }
 
-/// Calls `read` with an empty buffer for the size, then with one that fits, until the size holds still.
+/// What `read` puts into a buffer that is large enough. (rustix turns the size query, a read into no buffer, into "nothing there".)
 fn sized(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; XATTR_BYTES_FIRST];
     loop {
-        let size = read(&mut [])?;
-        if size == 0 {
-            return Ok(Vec::new());
-        }
-        let mut buffer = vec![0; size];
         match read(&mut buffer) {
             Ok(len) => {
                 buffer.truncate(len);
                 return Ok(buffer);
             }
-            Err(rustix::io::Errno::RANGE) => {}
+            Err(rustix::io::Errno::RANGE) if buffer.len() < XATTR_BYTES_MAX => buffer.resize(XATTR_BYTES_MAX, 0),
             Err(error) => return Err(error),
         }
     }
@@ -220,4 +221,30 @@ pub(crate) fn count(source: PathBuf, counts: Arc<Counts>, shutdown: Shutdown) ->
         counts.found_all.store(true, Ordering::Relaxed);
     }));
     Totals(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_attributes_of_any_size_are_read() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+        let set =
+            |name: &str, value: &[u8]| rustix::fs::lsetxattr(dir.path(), name, value, rustix::fs::XattrFlags::empty());
+        match set("user.empty", b"") {
+            Err(rustix::io::Errno::NOTSUP) => return,
+            set => set.expect("set"),
+        }
+        // A block of ext4 holds names and values together.
+        set("user.long", &[7; 2000]).expect("set");
+        let mut found = xattrs(dir.path()).expect("read");
+        found.retain(|(name, _)| name.starts_with(b"user."));
+        found.sort();
+        assert_eq!(found, [("user.empty".into(), Bytes::new()), ("user.long".into(), Bytes::from(vec![7; 2000]))]);
+        assert_eq!(
+            sized(|buffer| if buffer.len() < XATTR_BYTES_MAX { Err(rustix::io::Errno::RANGE) } else { Ok(9) }),
+            Ok(vec![0; 9])
+        );
+    }
 }
