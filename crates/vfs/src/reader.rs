@@ -104,9 +104,7 @@ impl Vfs {
                     self.metrics().stale_chunks.add(1);
                     clock::sleep(STALE_PAUSE * attempt).await;
                     file.inode.forget_chunks();
-                    if let Some(attr) = self.meta().getattr(file.inode.ino).await? {
-                        file.inode.refresh(&attr);
-                    }
+                    self.refresh(&file.inode).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -154,13 +152,19 @@ impl Vfs {
             .ok_or(VfsError::DamagedChunk { ino: inode.ino, index })
             .map(Arc::new)?;
         let in_chunk = inode.length().saturating_sub(u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
-        if !map.covers(in_chunk as u32)
-            && let Some(attr) = self.meta().getattr(inode.ino).await?
-        {
-            inode.refresh(&attr);
+        if !map.covers(in_chunk as u32) {
+            self.refresh(inode).await?;
         }
         inode.keep_chunk(index, generation, map.clone());
         Ok(map)
+    }
+
+    /// Takes in a fresh look at the file. Errors: `NotFound` if it is removed for good: its slice records go with it, and what they
+    /// leave must not be read as one large hole.
+    async fn refresh(&self, inode: &Inode) -> Result<(), VfsError> {
+        let attr = self.meta().getattr(inode.ino).await?;
+        inode.refresh(&attr.ok_or(VfsError::NoInode { ino: inode.ino })?);
+        Ok(())
     }
 
     /// Starts fetching ahead of a sequential reader, if this read calls for it.
