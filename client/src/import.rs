@@ -41,6 +41,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let started = clock::now();
     let report = import(&volume, &args.source, path, &options, &progress, &shutdown).await;
     progress.finish();
+    volume.meta.close().await;
     let report = report.with_context(|| format!("import of {} stopped", args.source.display()))?;
     let seconds = started.elapsed().as_secs_f64();
     println!(

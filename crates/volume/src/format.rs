@@ -123,8 +123,12 @@ pub async fn format(
 
 /// The setting of the volume at `url`, if there is one.
 async fn existing(url: &str) -> Result<Option<Settings>, VolumeError> {
-    let settings =
-        async { Ok::<_, VolumeError>(Meta::new(open_engine(url, OpenMode::ReadOnly).await?).settings().await?) };
+    let settings = async {
+        let meta = Meta::new(open_engine(url, OpenMode::ReadOnly).await?);
+        let settings = meta.settings().await;
+        meta.close().await;
+        Ok::<_, VolumeError>(settings?)
+    };
     match settings.await {
         Ok(settings) => Ok(Some(settings)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -183,13 +187,13 @@ async fn update(
 ) -> Result<(Settings, Formatted), VolumeError> {
     let meta = Meta::new(open_engine(url, OpenMode::ReadWrite).await?);
     settings.seal_secrets()?;
-    match fixed_change(existing, &settings) {
-        None => meta.update_settings(&settings).await?,
-        Some(_) if options.force => meta.init(&settings, true).await?,
-        Some((field, existing, wanted)) => {
-            return Err(VolumeError::Immutable { name: settings.name, field, existing, wanted });
-        }
-    }
+    let written = match fixed_change(existing, &settings) {
+        Some(_) if options.force => meta.init(&settings, true).await,
+        // Whatever is fixed and differs was refused before, and the engine refuses it again.
+        _ => meta.update_settings(&settings).await,
+    };
+    meta.close().await;
+    written?;
     Ok((settings, Formatted::Updated))
 }
 
