@@ -126,10 +126,18 @@ impl Entry {
         check("nlink", self.nlink == other.nlink, self.nlink.to_string(), other.nlink.to_string());
         let (ours, theirs) = (format!("{:?}", self.same_as), format!("{:?}", other.same_as));
         check("hard link to", self.same_as == other.same_as, ours, theirs);
-        let (ours, theirs) = (format!("{:?}", self.xattrs), format!("{:?}", other.xattrs));
+        let (ours, theirs) = (shown(&self.xattrs), shown(&other.xattrs));
         check("xattrs", self.xattrs == other.xattrs, ours, theirs);
         lines
     }
+}
+
+/// Attributes as a message shows them: escaped, and not all of a long value.
+fn shown(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> String {
+    let one = |(name, value): (&Vec<u8>, &Vec<u8>)| {
+        format!("{}={} ({} bytes)", name.escape_ascii(), value[..value.len().min(16)].escape_ascii(), value.len())
+    };
+    format!("{{{}}}", xattrs.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 struct Walk<'a> {
@@ -218,7 +226,9 @@ fn xattrs_of(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut buffer = vec![0u8; XATTR_BYTES_MAX];
     let listed = match rustix::fs::llistxattr(path, &mut buffer[..]) {
         Ok(listed) => listed,
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(BTreeMap::new()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::NODATA) => {
+            return Ok(BTreeMap::new());
+        }
         Err(error) => return Err(error.into()),
     };
     let names: Vec<Vec<u8>> = buffer[..listed].split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
