@@ -64,7 +64,7 @@ async fn import(meta: &Meta, dir: Ino, numbers: std::ops::Range<u64>) -> Result<
         xattrs: Vec::new(),
         chunks: vec![(0, vec![SliceRecord::whole(0, slice, 1000)])],
     });
-    meta.import(ImportBatch { entries: entries.collect(), links: Vec::new() }).await
+    meta.import(ImportBatch { entries: entries.collect(), links: Vec::new(), first_inode: None }).await
 }
 
 async fn lookups(meta: Meta, dir: Ino, files: u64, seed: u64) -> Result<(), shoal_meta::MetaError> {
