@@ -31,25 +31,29 @@ impl TestFile {
 
     /// `O_DIRECT` reads of `size` bytes from one end to the other, and again.
     pub fn read_direct(&self, effort: &Effort, size: usize) -> anyhow::Result<Sample> {
-        self.read(&self.open(libc::O_DIRECT)?, effort, size, |index| index * size as u64)
+        let places = self.places(size);
+        self.read(&self.open(libc::O_DIRECT)?, effort, size, |index| index % places)
     }
 
     /// `O_DIRECT` reads of `size` bytes at random multiples of it.
     pub fn read_direct_random(&self, effort: &Effort, size: usize) -> anyhow::Result<Sample> {
         let mut rng = Rng::new(7);
-        let places = self.span / size as u64;
-        self.read(&self.open(libc::O_DIRECT)?, effort, size, |_| rng.below(places) * size as u64)
+        let places = self.places(size);
+        self.read(&self.open(libc::O_DIRECT)?, effort, size, |_| rng.below(places))
     }
 
     /// Buffered reads of `size` bytes from one end to the other, and again; each time with nothing in the page cache.
     pub fn read_buffered(&self, effort: &Effort, size: usize) -> anyhow::Result<Sample> {
         let file = self.open(0)?;
+        // Advice that is not taken shows as a rate no FUSE has.
+        let forget = || fadvise(&file, 0, None, Advice::DontNeed);
+        forget()?;
+        let places = self.places(size);
         self.read(&file, effort, size, |index| {
-            if index == 0 {
-                // Advice that is not taken shows as a rate no FUSE has.
-                let _ = fadvise(&file, 0, None, Advice::DontNeed);
+            if index > 0 && index % places == 0 {
+                let _ = forget();
             }
-            index * size as u64
+            index % places
         })
     }
 
@@ -59,20 +63,25 @@ impl TestFile {
         options.open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))
     }
 
+    /// Reads of `size` bytes that fit side by side, at least one.
+    fn places(&self, size: usize) -> u64 {
+        (self.span / size as u64).max(1)
+    }
+
+    /// Reads of `size` bytes, the n-th at the multiple of it that `place` gives for n.
     fn read(
         &self,
         file: &File,
         effort: &Effort,
         size: usize,
-        mut offset: impl FnMut(u64) -> u64,
+        mut place: impl FnMut(u64) -> u64,
     ) -> anyhow::Result<Sample> {
-        let places = self.span / size as u64;
-        ensure!((1..=SIZE_MAX).contains(&size) && places > 0, "size {size} out of range");
+        ensure!((1..=SIZE_MAX).contains(&size) && size as u64 <= self.span, "size {size} out of range");
         let mut target = Aligned::zeroed(size);
         let mut meter = Meter::start(effort);
         let mut index = 0;
         while meter.goes_on(0) {
-            let offset = offset(index % places);
+            let offset = place(index) * size as u64;
             let began = clock::now();
             file.read_exact_at(&mut target, offset).with_context(|| format!("cannot read {}", self.path.display()))?;
             meter.done(began, size as u64);

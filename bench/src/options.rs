@@ -28,6 +28,9 @@ pub struct RaceArgs {
     /// CPUs of the two ends, the same for ours and the limit.
     #[arg(long, value_enum, default_value_t = Place::Free)]
     pub place: Place,
+    /// Measure only rows whose name contains this.
+    #[arg(long)]
+    pub only: Option<String>,
     /// Also write the result to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -56,7 +59,8 @@ impl RaceArgs {
 
     /// Measures those of `cases` that `rows` asks for.
     pub fn race(&self, mut cases: Vec<Case<'_>>, rows: Rows) -> anyhow::Result<Vec<Row>> {
-        cases.retain(|case| rows == Rows::All || case.has_goal());
+        let only = self.only.as_deref().unwrap_or_default();
+        cases.retain(|case| (rows == Rows::All || case.has_goal()) && case.name().contains(only));
         race(&mut cases, self.rounds, &Effort::lasting(Duration::from_millis(self.time_ms)))
     }
 }

@@ -29,6 +29,11 @@ impl<'a> Case<'a> {
         self
     }
 
+    /// What is measured.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is judged.
     pub fn has_goal(&self) -> bool {
         self.goals != Goals::NONE
