@@ -124,7 +124,7 @@ impl Endpoint {
             answer_timeout: config.answer_timeout,
             body_idle_timeout: config.body_idle_timeout,
         });
-        tracing::info!(addr = %local, identity = %config.credentials.identity(), "network endpoint bound");
+        tracing::debug!(addr = %local, identity = %config.credentials.identity(), "network endpoint bound");
         Ok(Endpoint(Arc::new(Inner {
             local,
             role: config.credentials.identity().role,

@@ -20,6 +20,11 @@ pub(crate) fn lacks_certificate(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if certificate_alert(error.code) == Some(116))
 }
 
+/// True if the peer refused this process's certificate.
+pub(crate) fn is_refusal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ConnectionClosed(close) if certificate_alert(close.error_code).is_some())
+}
+
 /// A connection attempt did not begin.
 pub(crate) fn connect(peer: SocketAddr, error: ConnectError) -> NetError {
     match error {
@@ -34,7 +39,7 @@ pub(crate) fn connection(peer: SocketAddr, error: ConnectionError) -> NetError {
         ConnectionError::TransportError(error) if certificate_alert(error.code).is_some() => {
             Some(format!("this process refuses the peer's ({})", error.reason))
         }
-        ConnectionError::ConnectionClosed(close) if certificate_alert(close.error_code).is_some() => {
+        ConnectionError::ConnectionClosed(close) if is_refusal(&error) => {
             Some(format!("the peer refuses this process's ({})", String::from_utf8_lossy(&close.reason)))
         }
         _ => None,

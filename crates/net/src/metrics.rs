@@ -38,10 +38,12 @@ pub(crate) enum Refusal {
     WrongGroup,
     BadCertificate,
     GossipFromClient,
+    /// The peer looked first and refused ours: one of the two is a stranger.
+    ByPeer,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 7] = [
+    const ALL: [Refusal; 8] = [
         Refusal::UnknownCa,
         Refusal::Expired,
         Refusal::NoCertificate,
@@ -49,6 +51,7 @@ impl Refusal {
         Refusal::WrongGroup,
         Refusal::BadCertificate,
         Refusal::GossipFromClient,
+        Refusal::ByPeer,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Refusal {
             Refusal::WrongGroup => "wrong_group",
             Refusal::BadCertificate => "bad_certificate",
             Refusal::GossipFromClient => "gossip_from_client",
+            Refusal::ByPeer => "by_peer",
         }
     }
 }

@@ -120,6 +120,8 @@ impl Server {
             Ok(Err(error)) => {
                 if failure::lacks_certificate(&error) {
                     self.metrics.refused(Refusal::NoCertificate);
+                } else if failure::is_refusal(&error) {
+                    self.metrics.refused(Refusal::ByPeer);
                 }
                 failure::connection(peer, error).to_string()
             }

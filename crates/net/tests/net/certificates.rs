@@ -42,6 +42,7 @@ async fn a_node_of_another_ca_is_refused_by_the_asking_side() {
     let error = denied(&client, &node).await;
     assert!(error.to_string().contains("this process refuses the peer's"), "{error}");
     assert_eq!(client.refused("unknown_ca"), 1);
+    eventually("the node sees that a stranger came", || node.refused("by_peer") == 1).await;
     // The next request does not even try.
     denied(&client, &node).await;
     assert_eq!(client.refused("unknown_ca"), 1);
