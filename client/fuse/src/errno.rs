@@ -19,11 +19,19 @@ pub(crate) fn errno(kind: ErrorKind) -> Errno {
     }
 }
 
-/// The errno of a failed read of file bytes: a block that is nowhere is an I/O error, not a missing file.
+/// The errno of a failed read of file bytes. The kernel has checked what the program asked, so nothing is the program's fault: a
+/// block that is nowhere, or not as long as it must be, is an I/O error.
 pub(crate) fn read_errno(kind: ErrorKind) -> Errno {
     match kind {
-        ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Denied => Errno::EIO,
-        kind => errno(kind),
+        ErrorKind::NotFound
+        | ErrorKind::Corrupt
+        | ErrorKind::Unavailable
+        | ErrorKind::Conflict
+        | ErrorKind::Invalid
+        | ErrorKind::NoSpace
+        | ErrorKind::Denied
+        | ErrorKind::Internal => Errno::EIO,
+        ErrorKind::Timeout | ErrorKind::Cancelled => errno(kind),
     }
 }
 
@@ -49,6 +57,13 @@ mod tests {
         for (kind, number) in rows {
             assert_eq!(i32::from(errno(kind)), number, "{kind}");
         }
-        assert_eq!(i32::from(read_errno(ErrorKind::NotFound)), libc::EIO);
+        for kind in ErrorKind::ALL {
+            let of_a_read = match kind {
+                ErrorKind::Timeout => libc::ETIMEDOUT,
+                ErrorKind::Cancelled => libc::EINTR,
+                _ => libc::EIO,
+            };
+            assert_eq!(i32::from(read_errno(kind)), of_a_read, "{kind}");
+        }
     }
 }
