@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
 use serde::Deserialize;
 use shoal_runtime::telemetry::LogLevel;
@@ -203,7 +203,11 @@ impl NodeConfig {
 fn read_file(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read configuration {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("configuration {} is wrong", path.display()))
+    toml::from_str(&text).map_err(|error| {
+        // The library's own text is a drawing of several lines.
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        anyhow!("configuration {} is wrong: line {line}: {}", path.display(), error.message())
+    })
 }
 
 /// `HOST[:PORT]` as an address; the default port where none is given.
@@ -266,7 +270,10 @@ mod tests {
         assert_eq!(config.cache_dirs[1], CacheDir { path: "/nvme1".into(), bytes: 2 << 30 });
         std::fs::write(path, "wieght = 7\n").expect("written");
         let error = format!("{:#}", load(&[&MINIMAL[..], &["--config", path]].concat()).expect_err("refused"));
-        assert!(error.contains("wieght"), "{error}");
+        assert!(error.contains("line 1: ") && error.contains("wieght") && error.lines().count() == 1, "{error}");
+        std::fs::write(path, "# a comment\n\nmemory = [1\n").expect("written");
+        let error = format!("{:#}", load(&[&MINIMAL[..], &["--config", path]].concat()).expect_err("refused"));
+        assert!(error.contains("line 3: ") && error.lines().count() == 1, "{error}");
     }
 
     #[test]
