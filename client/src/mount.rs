@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::mount_state::{MountState, VERSION};
 use crate::options::RingArgs;
-use crate::umount::detach;
+use crate::umount::{detach, is_mounted};
 
 /// How often a mount looks whether it was unmounted from outside.
 const LOOK: Duration = Duration::from_millis(200);
@@ -99,6 +99,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (handle, vfs) = (Handle::current(), attached.vfs.clone());
     let mounted =
         shoal_runtime::task::blocking("mount", move || shoal_fuse::mount(vfs, options, handle, registry)).await?;
+    tracing::info!(volume = volume.settings.name, mountpoint = %mountpoint.display(), "mounted");
     announce(&mountpoint, metrics)?;
     serve_until_done(mounted, &shutdown).await
 }
@@ -224,10 +225,15 @@ async fn serve_until_done(mounted: Mounted, shutdown: &Shutdown) -> anyhow::Resu
         }
     }
     let path = mounted.mountpoint().to_owned();
-    if let Err(error) = detach(&path, false) {
+    // Without a mount it was detached from outside while files are open: ending is what makes them fail.
+    if is_mounted(&path)
+        && let Err(error) = detach(&path, false)
+    {
         tracing::warn!(%error, "files are open; they fail from now on");
         detach(&path, true)?;
     }
+    // There is nothing left to unmount; the session is told so that it does not warn of that.
+    let _ = mounted.unmount();
     Ok(())
 }
 

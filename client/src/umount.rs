@@ -1,10 +1,20 @@
-//! `shoal umount`: ends a mount, also one whose process is gone.
+//! `shoal umount`: ends a mount, also one whose process is gone or hangs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+use shoal_fuse::CONFIG_NAME;
+use shoal_runtime::task;
+
+use crate::mount_state::MountState;
+
+/// How long a mount may take to say which process it is.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Flags of `umount`.
 #[derive(Debug, clap::Args)]
@@ -20,9 +30,60 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (path, kind) =
         find(&args.mountpoint).with_context(|| format!("nothing is mounted at {}", args.mountpoint.display()))?;
     ensure!(kind.starts_with("fuse"), "{} is a mount of type {kind}, not one of Shoal's", path.display());
-    // A dead mount is never busy: whoever holds files there only gets errors.
-    let dead = || std::fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-    detach(&path, args.force || dead())
+    match look(&path) {
+        // A dead mount is never busy: whoever holds files there only gets errors.
+        Look::Dead => detach(&path, true),
+        Look::Served(pid) if args.force => {
+            detach(&path, true)?;
+            // Detached, it would serve the files that are open for as long as they are.
+            end(pid);
+            Ok(())
+        }
+        Look::Served(_) | Look::Silent | Look::Foreign => detach(&path, args.force),
+    }
+}
+
+/// What is behind a mountpoint.
+enum Look {
+    /// The process of ours with this id.
+    Served(Pid),
+    /// A file system that is not ours, or not this user's.
+    Foreign,
+    /// Nobody: its process is gone.
+    Dead,
+    /// Somebody who does not answer.
+    Silent,
+}
+
+/// Asks the mount itself; on a thread, because a hung one never answers.
+fn look(path: &Path) -> Look {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let point = path.to_owned();
+    drop(task::thread("look", move || {
+        // Opening a file always asks the process behind it; an attribute may be one that the kernel remembers.
+        let look = match std::fs::read(point.join(CONFIG_NAME)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Look::Dead,
+            Err(_) => Look::Foreign,
+            Ok(text) => {
+                let state = serde_json::from_slice::<MountState>(&text).ok();
+                let pid = state.and_then(|state| Pid::from_raw(i32::try_from(state.pid).ok()?));
+                pid.map_or(Look::Foreign, Look::Served)
+            }
+        };
+        // Nobody may be waiting any more.
+        let _ = sender.send(look);
+    }));
+    answer.recv_timeout(ANSWER).unwrap_or(Look::Silent)
+}
+
+/// Asks the process of a mount to end; one that is gone by now is as good.
+fn end(pid: Pid) {
+    let _ = kill_process(pid, Signal::TERM);
+}
+
+/// Whether something is mounted at `path`.
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    find(path).is_some()
 }
 
 /// The mount that `path` names, as the kernel spells its place, and its type. The mount itself is touched last: its process may be

@@ -145,7 +145,11 @@ fn finish(total: &WarmReport, seconds: f64) -> anyhow::Result<()> {
     );
     if total.failed > 0 {
         let first = total.first_error.as_deref().unwrap_or("no reason was given");
-        bail!("{} blocks are not in the ring; the first: {first}; run it again to resume", total.failed);
+        bail!(
+            "{} of {} blocks are not in the ring; the first: {first}; run it again to resume",
+            total.failed,
+            total.total
+        );
     }
     Ok(())
 }
