@@ -8,10 +8,13 @@ pub mod mount;
 pub mod node;
 pub mod oracle;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use shoal_testkit::{TestDir, have_fuse, have_root, skipped};
+use shoal_runtime::clock;
+use shoal_testkit::{PATIENCE, TestDir, have_fuse, have_root, skipped};
 
 pub use mount::Mount;
 pub use node::{Node, NodeOptions};
@@ -76,7 +79,7 @@ impl Rig {
     /// Runs `command`, which must fail with exit code 1 and one sentence on standard error; returns the sentence.
     #[track_caller]
     pub fn refused(&self, command: &mut Command) -> String {
-        let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let output = output_within(command, PATIENCE);
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         assert_eq!(output.status.code(), Some(1), "{command:?} must be refused\n{}", said(&output));
         assert!(text.starts_with("shoal") && text.contains(": "), "not a sentence of ours: {text}");
@@ -112,6 +115,39 @@ impl Rig {
         }
         files(&self.path(format!("{name}-objects")).join(name).join("chunks"))
     }
+}
+
+/// Runs `command` to its end; panics if it still runs after `limit`: what should be refused may start to serve instead.
+#[track_caller]
+pub fn output_within(command: &mut Command, limit: Duration) -> Output {
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
+    let mut ended = false;
+    let reader = |stream: Option<Box<dyn Read + Send>>| {
+        move || {
+            let mut bytes = Vec::new();
+            stream.map(|mut stream| stream.read_to_end(&mut bytes));
+            bytes
+        }
+    };
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        let stdout = scope.spawn(reader(stdout.map(|stream| Box::new(stream) as _)));
+        let stderr = scope.spawn(reader(stderr.map(|stream| Box::new(stream) as _)));
+        let start = clock::now();
+        while !ended && start.elapsed() < limit {
+            ended = matches!(child.try_wait(), Ok(Some(_)));
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        // Its ends of the pipes close with it, and the readers end.
+        let _ = child.kill();
+        let status = child.wait().expect("a child of ours can be waited for");
+        let stdout = stdout.join().expect("the reader does not panic");
+        let output = Output { status, stdout, stderr: stderr.join().expect("the reader does not panic") };
+        assert!(ended, "{shown} still runs after {limit:?}\n{}", said(&output));
+        output
+    })
 }
 
 /// Both streams of a finished command.

@@ -43,11 +43,21 @@ impl Mount {
 }
 
 impl Rig {
+    /// The command `shoal {name}` with the ring of `nodes`.
+    pub fn on_ring(&self, name: &str, nodes: &[Node]) -> Command {
+        let mut command = self.shoal();
+        command.args([name, "--join", &join_list(nodes)]).arg("--certs").arg(self.path("client"));
+        command
+    }
+
     /// The command that mounts the volume at `url` on the new directory `name`, through `nodes` if there are any.
     pub fn mount_command(&self, name: &str, url: &str, nodes: &[Node], flags: &[&str]) -> (Command, PathBuf) {
         let point = self.mkdir(name);
         let mut command = self.shoal();
-        command.args(["mount", url]).arg(&point).args(["--metrics", "none"]);
+        command.args(["mount", url]).arg(&point);
+        if !flags.contains(&"--metrics") {
+            command.args(["--metrics", "none"]);
+        }
         if !flags.contains(&"--peer-timeout") {
             command.args(["--peer-timeout", PEER_TIMEOUT]);
         }

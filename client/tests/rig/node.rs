@@ -20,17 +20,21 @@ pub struct NodeOptions {
     pub flags: Vec<String>,
     /// Directory of its certificate in the rig; its own by default.
     pub certs: Option<String>,
+    /// Where it listens; a free port of its own address by default.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for NodeOptions {
     fn default() -> NodeOptions {
-        NodeOptions { memory: "64M".into(), cache: "512M".into(), flags: Vec::new(), certs: None }
+        NodeOptions { memory: "64M".into(), cache: "512M".into(), flags: Vec::new(), certs: None, listen: None }
     }
 }
 
 /// A running node.
 pub struct Node {
     pub name: String,
+    /// Its id in the ring.
+    pub id: String,
     pub addr: SocketAddr,
     pub metrics: SocketAddr,
     pub process: ChildGuard,
@@ -91,7 +95,11 @@ impl Rig {
         let mut command = Command::new(node_binary());
         command.current_dir(self.path("")).env_remove("RUST_LOG");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.args(["--volume", url, "--listen", &format!("127.0.0.{}:0", number + 1), "--metrics", "127.0.0.1:0"]);
+        let listen = options.listen.map_or_else(|| format!("127.0.0.{}:0", number + 1), |addr| addr.to_string());
+        command.args(["--volume", url, "--listen", &listen]);
+        if !options.flags.iter().any(|flag| flag == "--metrics") {
+            command.args(["--metrics", "127.0.0.1:0"]);
+        }
         command.args(["--memory", &options.memory]).arg("--certs").arg(self.path(certs));
         command.arg("--cache-dir").arg(format!("{}:{}", cache.display(), options.cache));
         if !seeds.is_empty() {
@@ -105,15 +113,22 @@ impl Rig {
     /// Starts node `number` and waits until it serves.
     #[track_caller]
     pub fn start_node(&self, number: u8, url: &str, seeds: &[SocketAddr], options: &NodeOptions) -> Node {
-        let name = format!("node-{number}");
-        let process = ChildGuard::spawn(&name, &mut self.node_command(number, url, seeds, options));
+        self.started(&format!("node-{number}"), &mut self.node_command(number, url, seeds, options))
+    }
+
+    /// Starts the node `name` by `command` and waits until it serves.
+    #[track_caller]
+    pub fn started(&self, name: &str, command: &mut Command) -> Node {
+        let name = name.to_owned();
+        let process = ChildGuard::spawn(&name, command);
         let line = process
             .wait_for_line("ready", PATIENCE, |line| line.starts_with("shoal-node ready").then(|| line.to_owned()));
-        let field = |key: &str| -> SocketAddr {
+        let field = |key: &str| {
             let found = line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-            found.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {key} in `{line}`"))
+            found.unwrap_or_else(|| panic!("no {key} in `{line}`"))
         };
-        Node { addr: field("addr"), metrics: field("metrics"), name, process }
+        let addr = |key: &str| field(key).parse().unwrap_or_else(|error| panic!("{key} in `{line}`: {error}"));
+        Node { id: field("id").to_owned(), addr: addr("addr"), metrics: addr("metrics"), name, process }
     }
 
     /// Starts nodes 1 to `count` and waits until each sees them all.
