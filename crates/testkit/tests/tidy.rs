@@ -7,6 +7,8 @@
 mod files;
 #[path = "tidy/manifest.rs"]
 mod manifest;
+#[path = "tidy/metrics.rs"]
+mod metrics;
 #[path = "tidy/modules.rs"]
 mod modules;
 #[path = "tidy/workspace.rs"]
@@ -31,6 +33,13 @@ fn the_workspace_is_tidy() {
         }
         complaints.extend(modules::cycles(&found.manifest.name, &found.module_files()));
     }
+    // Only what ships declares metrics: tests and benches name them to read them.
+    let shipped = crates
+        .iter()
+        .filter(|found| !matches!(found.manifest.name.as_str(), "shoal" | "shoal-bench" | "shoal-testkit"));
+    let sources = shipped.flat_map(|found| &found.files).map(|file| file.text.as_str());
+    let page = std::fs::read_to_string(root.join("deploy/METRICS.md")).expect("deploy/METRICS.md is there");
+    complaints.extend(metrics::check(sources, &page));
     complaints.sort();
     assert!(complaints.is_empty(), "{} complaints:\n  {}\n", complaints.len(), complaints.join("\n  "));
 }
