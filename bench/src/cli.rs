@@ -1,5 +1,7 @@
 //! The command line: one subcommand for each module that measures something.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use shoal_runtime::telemetry::{self, LogLevel};
 
@@ -23,15 +25,16 @@ enum Command {
 }
 
 /// Runs the command the process was started with.
-pub fn run() -> anyhow::Result<()> {
+pub fn run() -> anyhow::Result<ExitCode> {
     telemetry::init(LogLevel::Warn);
-    match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Limits(args) => limits::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Mount(args) => mount::run(&args),
-        Command::Gate(args) => gate::run(&args),
-    }
+        Command::Gate(args) => return gate::run(&args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
