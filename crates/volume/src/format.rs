@@ -164,7 +164,9 @@ async fn create(
 
 async fn init(url: &str, settings: &Settings) -> Result<(), VolumeError> {
     let meta = Meta::new(open_engine(url, OpenMode::Create).await?);
-    Ok(meta.init(settings, false).await?)
+    let made = meta.init(settings, false).await;
+    meta.close().await;
+    Ok(made?)
 }
 
 /// The prefix must be new, whatever is forced: two volumes of one name in one bucket would destroy each other.
