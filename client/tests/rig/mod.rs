@@ -7,6 +7,7 @@
 pub mod mount;
 pub mod node;
 pub mod oracle;
+pub mod s3;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
