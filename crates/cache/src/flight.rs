@@ -115,13 +115,21 @@ impl Flight {
     /// Everything has come: gives the whole span in memory of its own. Pieces are joined in one copy, unless there is only one
     /// large one; the buffer is taken as it is.
     pub(crate) fn assemble(&self) -> Bytes {
-        let (pieces, buffer) = {
-            let mut state = self.state.lock();
-            let pieces: Vec<Bytes> = state.pieces.iter().map(|piece| piece.bytes.clone()).collect();
-            (pieces, state.buffer.split().freeze())
-        };
+        // A reader that looks between two locks must find the bytes in one place or the other: the buffer becomes the whole under
+        // one lock, and pieces stay until the whole is there.
+        let mut taken = None;
+        self.tell(|state| {
+            if state.pieces.is_empty() {
+                let whole = state.buffer.split().freeze();
+                state.finish(whole.clone());
+                taken = Some(whole);
+            }
+        });
+        if let Some(whole) = taken {
+            return whole;
+        }
+        let pieces: Vec<Bytes> = self.state.lock().pieces.iter().map(|piece| piece.bytes.clone()).collect();
         let whole = match pieces.as_slice() {
-            [] => buffer,
             // A small piece may be a part of a buffer many times its size, which it would keep alive.
             [only] if only.len() < OWN_BELOW => Bytes::copy_from_slice(only),
             pieces => join(pieces),
@@ -140,11 +148,7 @@ impl Flight {
     }
 
     fn complete(&self, whole: Bytes) {
-        self.tell(|state| {
-            state.arrived = whole.len() as u32;
-            state.pieces = Vec::new();
-            state.whole = Some(whole);
-        });
+        self.tell(|state| state.finish(whole));
     }
 
     /// No more bytes will come. Without effect on a flight that has everything.
@@ -256,6 +260,12 @@ enum Look<T> {
 }
 
 impl State {
+    fn finish(&mut self, whole: Bytes) {
+        self.arrived = whole.len() as u32;
+        self.pieces = Vec::new();
+        self.whole = Some(whole);
+    }
+
     fn run(&mut self, end: u32, tier: Tier) {
         match self.runs.last_mut() {
             Some(last) if last.tier == tier => last.end = end,
@@ -410,6 +420,23 @@ mod tests {
         flight.copy(b"3", Tier::Origin);
         assert_eq!(flight.assemble(), "0123");
         assert_eq!(now(flight.range(0, 4)).unwrap().unwrap().by_tier, [0, 0, 0, 4]);
+    }
+
+    #[test]
+    fn a_reader_finds_its_bytes_while_the_whole_is_made() {
+        for _ in 0..200 {
+            let flight = Flight::default();
+            flight.announce(1000);
+            flight.copy(&[7; 1000], Tier::Peer);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_eq!(now(flight.range(10, 20)).unwrap().unwrap().bytes, [7u8; 10][..]);
+                    }
+                });
+                flight.assemble();
+            });
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::flight::join;
 
 /// Bytes an entry costs beside its data: its record, key and place in two lists.
 const ENTRY_BYTES: usize = 256;
-/// Least bytes in a shard of the cache: sixteen blocks of 4 MiB, so that an uneven spread over shards wastes little.
-const SHARD_BYTES: u64 = 64 << 20;
+/// Least bytes in a shard of the cache: sixty-four blocks of 4 MiB. The spread over shards is uneven by about the root of their
+/// number, an eighth here; with 64 MiB shards a file two thirds of the memory's size lost blocks to it.
+const SHARD_BYTES: u64 = 256 << 20;
 /// Shards at most: enough for as many threads to hit at once.
 const SHARDS_MAX: u64 = 16;
 /// Number of the entry that is the whole block; no window has it.

@@ -26,7 +26,9 @@ async fn fifty_readers_of_a_cold_block_cost_one_get() {
             task::spawn("reader", async move {
                 let range = if i % 2 == 0 { BlockRange::WHOLE } else { BlockRange::new(i * 70_000, 100_000) };
                 let stream = cache.read(&Ctx::foreground(), &key("a"), range).await.unwrap();
-                assert_eq!((stream.tier, stream.block_len), (Tier::Origin, 4 * MIB));
+                // Who comes after the fill is answered from memory.
+                assert!(matches!(stream.tier, Tier::Origin | Tier::Ram));
+                assert_eq!(stream.block_len, 4 * MIB);
                 assert_eq!(drain(stream).await.unwrap(), cut(&data, range));
             })
         })
@@ -38,9 +40,9 @@ async fn fifty_readers_of_a_cold_block_cost_one_get() {
     }
     assert_eq!(objects.gets(), 1);
     assert_eq!(node.cache.counts().origin_requests, 1);
-    let delivered = 25 * u64::from(4 * MIB) + 25 * 100_000;
-    assert_eq!(node.cache.counts().bytes_from(Tier::Origin), delivered);
-    assert_eq!(node.cache.counts().total_bytes(), delivered);
+    let (counts, delivered) = (node.cache.counts(), 25 * u64::from(4 * MIB) + 25 * 100_000);
+    assert_eq!(counts.bytes_from(Tier::Origin) + counts.bytes_from(Tier::Ram), delivered);
+    assert_eq!(counts.total_bytes(), delivered);
 }
 
 #[tokio::test]
