@@ -14,7 +14,9 @@ fn main() -> std::process::ExitCode {
         Err(error) => return fail(&error.into()),
     };
     let result = NodeConfig::load(args).and_then(|config| runtime.block_on(run(config)));
-    runtime.shutdown_background();
+    // The process ends here and its threads with it. Dropping the runtime would detach threads that are ending at this moment, which
+    // glibc 2.36 now and then answers with a segmentation fault in pthread_detach.
+    std::mem::forget(runtime);
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => fail(&error),

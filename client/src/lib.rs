@@ -57,6 +57,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(args) => demo::run(args).await,
         }
     });
-    runtime.shutdown_background();
+    // The process ends here and its threads with it. Dropping the runtime would detach threads that are ending at this moment, which
+    // glibc 2.36 now and then answers with a segmentation fault in pthread_detach.
+    std::mem::forget(runtime);
     result.map(|()| ExitCode::SUCCESS)
 }

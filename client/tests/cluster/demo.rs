@@ -57,7 +57,7 @@ fn ctrl_c_at_any_time_ends_the_demo_and_all_it_started() {
         process.wait_for_line(said, PATIENCE, |line| line.starts_with(said).then_some(()));
         process.signal(Signal::INT);
         let status = process.wait(PATIENCE);
-        assert_eq!(status.code(), Some(1), "after `{said}`\n{}", process.output());
+        assert_eq!(status.code(), Some(1), "{status} after `{said}`\n{}", process.output());
         nothing_is_left(&rig);
     }
 }
