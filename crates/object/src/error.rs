@@ -43,6 +43,15 @@ impl fmt::Display for Op {
     }
 }
 
+/// A key in quotes; the prefix of a list may be empty and then means the bucket.
+struct Named<'a>(&'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("the bucket") } else { write!(f, "`{}`", self.0) }
+    }
+}
+
 /// A request to an object store failed. `store` is the store's [`name`](crate::ObjectStore::name).
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
@@ -61,7 +70,8 @@ pub enum ObjectError {
         store: String,
     },
     /// The store knows the caller and says no, or does not know the caller.
-    #[error("{store} refused to {op} `{key}`: {reason}; check the access key and its rights on the bucket")]
+    #[error("{store} refused to {op} {what}: {reason}; check the access key and its rights on the bucket",
+        what = Named(key), reason = reason.trim_end_matches('.'))]
     Denied {
         /// The store asked.
         store: String,
@@ -83,7 +93,7 @@ pub enum ObjectError {
         etag: String,
     },
     /// No connection, a broken connection, throttling or a server error: another attempt may succeed.
-    #[error("{store} failed to {op} `{key}` for now: {reason}")]
+    #[error("{store} failed to {op} {what} for now: {reason}", what = Named(key))]
     Unavailable {
         /// The store asked.
         store: String,
@@ -95,7 +105,7 @@ pub enum ObjectError {
         reason: String,
     },
     /// Nothing arrived in time.
-    #[error("{store} kept {op} `{key}` waiting more than {after:?} for {phase}")]
+    #[error("{store} kept {op} {what} waiting more than {after:?} for {phase}", what = Named(key))]
     Timeout {
         /// The store asked.
         store: String,
@@ -287,6 +297,14 @@ mod tests {
         for (index, op) in Op::ALL.iter().enumerate() {
             assert_eq!(*op as usize, index);
         }
+    }
+
+    #[test]
+    fn a_refused_list_names_the_bucket_and_ends_its_sentence_once() {
+        let (store, key, reason) = ("s3 bucket b".into(), String::new(), "the key is unknown.".into());
+        let error = ObjectError::Denied { store, op: Op::List, key, reason };
+        let text = "s3 bucket b refused to list the bucket: the key is unknown; check the access key and its rights on the bucket";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]
