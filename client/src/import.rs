@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Bytes of file content in memory at most
     #[arg(long, default_value = "300M", value_name = "SIZE")]
     buffer_size: ByteSize,
+    /// Pass over what is there already with the same type, length and time: goes on with an import that was stopped
+    #[arg(long)]
+    skip_existing: bool,
     /// No progress bar
     #[arg(long, short)]
     quiet: bool,
@@ -35,7 +38,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (url, path) = split_path(&args.target);
     let volume = Volume::open(url, &OpenOptions::new(Access::Write), &Registry::new()).await?;
-    let options = ImportOptions { max_uploads: args.max_uploads, buffer_size: args.buffer_size };
+    let options = ImportOptions {
+        max_uploads: args.max_uploads,
+        buffer_size: args.buffer_size,
+        skip_existing: args.skip_existing,
+    };
     let shutdown = Shutdown::on_signals()?;
     let progress = if args.quiet { Progress::silent() } else { Progress::bar() };
     let started = clock::now();
@@ -54,5 +61,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         report.objects,
         ByteSize((report.bytes as f64 / seconds.max(0.001)) as u64),
     );
+    if report.skipped > 0 {
+        println!("{} names were there already", report.skipped);
+    }
     Ok(())
 }

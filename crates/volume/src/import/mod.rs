@@ -31,11 +31,13 @@ pub struct ImportOptions {
     pub max_uploads: usize,
     /// Bytes of file content in memory at most (JuiceFS's `--buffer-size`).
     pub buffer_size: ByteSize,
+    /// Pass over what is there already instead of refusing it: how an import that was stopped goes on.
+    pub skip_existing: bool,
 }
 
 impl Default for ImportOptions {
     fn default() -> ImportOptions {
-        ImportOptions { max_uploads: 20, buffer_size: ByteSize(300 << 20) }
+        ImportOptions { max_uploads: 20, buffer_size: ByteSize(300 << 20), skip_existing: false }
     }
 }
 
@@ -52,6 +54,8 @@ pub struct ImportReport {
     pub links: u64,
     /// Bytes of the files' lengths.
     pub bytes: u64,
+    /// Names passed over because they were there already.
+    pub skipped: u64,
     /// Objects stored.
     pub objects: u64,
 }
@@ -59,7 +63,7 @@ pub struct ImportReport {
 /// Loads everything below `source` into directory `target` of the volume (made if missing; absolute, `/` for the root).
 ///
 /// Keeps modes, owners, times, symbolic and hard links, extended attributes, special files and holes. Errors: `Conflict` when a name
-/// exists already; `Cancelled` after `shutdown`; what the source, the object store or the engine report.
+/// exists already (with `skip_existing`: as something else); `Cancelled` after `shutdown`; what the source, the object store or the engine report.
 pub async fn import(
     volume: &Volume,
     source: &Path,
@@ -79,7 +83,8 @@ pub async fn import(
     let uploader = Uploader::new(volume, options, Budget::new(options.buffer_size.0), counts.clone());
     let scanned = scan::start(source.to_owned(), shutdown.clone());
     let totals = scan::count(source.to_owned(), counts.clone(), shutdown.clone());
-    let result = Planner::new(volume, root, Arc::new(uploader), counts, shutdown.clone()).run(scanned).await;
+    let planner = Planner::new(volume, root, options.skip_existing, Arc::new(uploader), counts, shutdown.clone());
+    let result = planner.run(scanned).await;
     totals.stop();
     result
 }

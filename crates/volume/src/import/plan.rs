@@ -35,6 +35,14 @@ struct Pending {
     content: Option<Upload>,
 }
 
+/// A directory of the volume that gets entries.
+#[derive(Clone, Copy)]
+struct Dir {
+    ino: Ino,
+    /// True if it was there before this import: it may hold names already.
+    existed: bool,
+}
+
 /// A running upload; dropped, it ends.
 struct Upload(JoinHandle<Result<Stored, VolumeError>>);
 
@@ -59,8 +67,9 @@ pub(crate) struct Planner<'a> {
     inodes: Range<u64>,
     /// First inode taken.
     first_inode: Option<Ino>,
-    /// Inode of each directory by its number in the walk.
-    dirs: Vec<Ino>,
+    /// Each directory by its number in the walk.
+    dirs: Vec<Dir>,
+    skip_existing: bool,
     /// Inode of each file with several names, by its device and inode in the source.
     shared: HashMap<(u64, u64), Ino>,
     batches: VecDeque<Batch>,
@@ -71,6 +80,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn new(
         volume: &'a Volume,
         root: Ino,
+        skip_existing: bool,
         uploader: Arc<Uploader>,
         counts: Arc<Counts>,
         shutdown: Shutdown,
@@ -83,7 +93,8 @@ impl<'a> Planner<'a> {
             open_files: Arc::new(Semaphore::new(FILES_OPEN)),
             inodes: 0..0,
             first_inode: None,
-            dirs: vec![root],
+            dirs: vec![Dir { ino: root, existed: true }],
+            skip_existing,
             shared: HashMap::new(),
             batches: VecDeque::from([Batch::default()]),
             report: ImportReport::default(),
@@ -118,7 +129,10 @@ impl<'a> Planner<'a> {
     }
 
     async fn take(&mut self, found: Found) -> Result<(), VolumeError> {
-        let parent = self.dirs[found.dir];
+        let Dir { ino: parent, existed } = self.dirs[found.dir];
+        if self.skip_existing && existed && self.is_there(parent, &found).await? {
+            return Ok(());
+        }
         if let Some(&ino) = found.shared.and_then(|shared| self.shared.get(&shared)) {
             self.newest().links.push(ImportLink { parent, name: found.name, ino });
             return Ok(());
@@ -128,7 +142,7 @@ impl<'a> Planner<'a> {
             self.shared.insert(shared, ino);
         }
         if found.attr.kind == FileType::Directory {
-            self.dirs.push(ino);
+            self.dirs.push(Dir { ino, existed: false });
         }
         let content = match found.attr.kind == FileType::Regular && found.attr.length > 0 {
             true => {
@@ -153,6 +167,30 @@ impl<'a> Planner<'a> {
         };
         self.newest().entries.push(Pending { entry, content });
         Ok(())
+    }
+
+    /// True if the volume has `found` already, which is then passed over: a directory is filled up, anything else has the same type,
+    /// length and mtime. Another thing of that name is left for the commit to refuse.
+    async fn is_there(&mut self, parent: Ino, found: &Found) -> Result<bool, VolumeError> {
+        let Some((ino, attr)) = self.volume.meta.lookup(parent, &found.name).await? else { return Ok(false) };
+        let is_dir = attr.kind == FileType::Directory;
+        let same = (attr.length, attr.mtime) == (found.attr.length, found.attr.mtime);
+        if attr.kind != found.attr.kind || !(is_dir || same) {
+            return Ok(false);
+        }
+        if is_dir {
+            self.dirs.push(Dir { ino, existed: true });
+            return Ok(true);
+        }
+        if let Some(shared) = found.shared {
+            self.shared.insert(shared, ino);
+        }
+        self.report.skipped += 1;
+        if attr.kind == FileType::Regular {
+            self.counts.files.fetch_add(1, Ordering::Relaxed);
+            self.counts.bytes.fetch_add(attr.length, Ordering::Relaxed);
+        }
+        Ok(true)
     }
 
     fn stopped(&self) -> VolumeError {
