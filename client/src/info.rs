@@ -1,7 +1,5 @@
 //! `shoal info`: what a file is made of, and where its blocks are cached.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use shoal_cache::Block;
 use shoal_format::{Attr, CHUNK_BYTES, FileType, Ino, SliceRecord};
@@ -11,7 +9,7 @@ use shoal_vfs::{Vfs, VfsOptions};
 use shoal_volume::{AttachOptions, Attached};
 use tokio::runtime::Handle;
 
-use crate::options::RingArgs;
+use crate::options::TargetArgs;
 use crate::table::Table;
 use crate::target::{self, shown};
 
@@ -21,19 +19,13 @@ const MEMORY: u64 = 64 << 20;
 /// Flags of `info`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files and directories in a mount, or in the volume with --meta
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// Metadata URL of the volume, when it is not mounted here
-    #[arg(long, value_name = "META-URL")]
-    meta: Option<String>,
     #[command(flatten)]
-    ring: RingArgs,
+    target: TargetArgs,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let registry = Registry::new();
-    let target = target::open(args.meta.as_deref(), &args.ring, &args.paths, &registry).await?;
+    let target = target::open(&args.target, &registry).await?;
     let options = AttachOptions {
         ring: target.ring.clone(),
         memory: MEMORY,

@@ -24,6 +24,19 @@ pub(crate) struct RingArgs {
     pub join_timeout: u64,
 }
 
+/// What a command is about: paths in a mount, or in a volume and ring named by flags.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TargetArgs {
+    /// Files and directories in a mount, or in the volume with --meta
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Metadata URL of the volume, when it is not mounted here
+    #[arg(long, value_name = "META-URL")]
+    pub meta: Option<String>,
+    #[command(flatten)]
+    pub ring: RingArgs,
+}
+
 impl RingArgs {
     /// The ring these flags name; `None` if they name none.
     pub(crate) fn ring(&self) -> anyhow::Result<Option<RingOptions>> {

@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use shoal_runtime::metrics::Registry;
 use shoal_volume::{Access, OpenOptions, RingOptions, Volume};
 
 use crate::mount_state::MountState;
-use crate::options::RingArgs;
+use crate::options::TargetArgs;
 
 /// Splits `META-URL[:/path]`; the path is `/` where none is given.
 ///
@@ -30,13 +30,9 @@ pub(crate) struct Target {
     pub paths: Vec<Vec<u8>>,
 }
 
-/// Finds the volume and ring that `paths` are about: those of the mount they lie in, or, with `meta`, those of the flags.
-pub(crate) async fn open(
-    meta: Option<&str>,
-    ring: &RingArgs,
-    paths: &[PathBuf],
-    registry: &Registry,
-) -> anyhow::Result<Target> {
+/// Finds the volume and ring that `args` are about: those of the mount the paths lie in, or, with `--meta`, those of the flags.
+pub(crate) async fn open(args: &TargetArgs, registry: &Registry) -> anyhow::Result<Target> {
+    let TargetArgs { paths, meta, ring } = args;
     let options = OpenOptions::new(Access::Read);
     if let Some(url) = meta {
         let volume = Volume::open(url, &options, registry).await?;

@@ -3,9 +3,6 @@
 //! Idempotent: blocks that are there already cost their owner a look, so running it again is how to resume. It succeeds only if
 //! every block is stored.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
-
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use shoal_cache::WarmReport;
@@ -14,9 +11,10 @@ use shoal_runtime::metrics::Registry;
 use shoal_types::{BlockKey, ByteSize};
 use shoal_vfs::{Vfs, VfsOptions};
 use shoal_volume::AttachOptions;
+use std::collections::HashSet;
 use tokio::runtime::Handle;
 
-use crate::options::RingArgs;
+use crate::options::TargetArgs;
 use crate::target::{self, shown};
 
 /// Blocks sent to the owners at once: bounds memory, and lets the walk go on while they fill.
@@ -28,14 +26,8 @@ const MEMORY: u64 = 64 << 20;
 /// Flags of `warmup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files and directories in a mount, or in the volume with --meta
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// Metadata URL of the volume, when it is not mounted here
-    #[arg(long, value_name = "META-URL")]
-    meta: Option<String>,
     #[command(flatten)]
-    ring: RingArgs,
+    target: TargetArgs,
     /// No progress bar
     #[arg(long, short)]
     quiet: bool,
@@ -43,7 +35,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let registry = Registry::new();
-    let target = target::open(args.meta.as_deref(), &args.ring, &args.paths, &registry).await?;
+    let target = target::open(&args.target, &registry).await?;
     if target.ring.is_none() {
         bail!("no ring to warm: the mount has none; name one with --join HOST:PORT,... and --certs DIR");
     }

@@ -181,12 +181,18 @@ impl Demo {
         Ok(point)
     }
 
-    async fn warm_up(&self, mount: &Path, report: &mut Report, ring: &RingOptions, blocks: u64) -> anyhow::Result<()> {
+    async fn warm_up(
+        &mut self,
+        mount: &Path,
+        report: &mut Report,
+        ring: &RingOptions,
+        blocks: u64,
+    ) -> anyhow::Result<()> {
         self.check()?;
         let started = clock::now();
         let mut command = Spawned::command("shoal")?;
         command.arg("warmup").arg(mount);
-        let output = Processes::finish(command, &self.shutdown).await?;
+        let output = self.processes.finish(command, &self.shutdown).await?;
         println!("warm-up: {}", output.trim());
         let gets = report::origin_requests(ring).await?;
         report.phase(Phase::warm_up(started.elapsed(), gets, blocks));

@@ -1,6 +1,6 @@
 //! The demo's processes: started in groups of their own, so that Ctrl-C reaches the demo alone and it ends them in order.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,18 +81,24 @@ impl Processes {
         }
     }
 
-    /// Runs `command` to its end; returns what it printed.
-    pub(crate) async fn finish(mut command: Command, shutdown: &Shutdown) -> anyhow::Result<String> {
-        command.stdin(Stdio::null()).stderr(Stdio::inherit()).stdout(Stdio::piped());
-        let output = task::blocking("child", move || command.output());
-        tokio::select! {
-            output = output => {
-                let output = output?;
-                ensure!(output.status.success(), "a command of the demo failed");
-                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-            }
+    /// Runs `command` to its end; returns what it printed. Stopped in between, it ends with the other processes.
+    pub(crate) async fn finish(&mut self, mut command: Command, shutdown: &Shutdown) -> anyhow::Result<String> {
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let mut stdout = child.stdout.take().context("the child has no standard output")?;
+        self.children.push(child);
+        let said = task::blocking("child", move || {
+            let mut said = String::new();
+            stdout.read_to_string(&mut said).map(|_| said)
+        });
+        let said = tokio::select! {
+            said = said => said?,
             () = shutdown.wait() => bail!("stopped"),
-        }
+        };
+        let mut child = self.children.pop().context("the child is gone")?;
+        let status = task::blocking("child", move || child.wait()).await?;
+        ensure!(status.success(), "a command of the demo failed");
+        Ok(said)
     }
 
     /// Takes mounts down and ends every process. Safe to call again.
