@@ -226,7 +226,7 @@ async fn refused_credentials_are_a_denied_sentence() {
     ];
     let server = HttpServer::start(answers).await;
     let (store, _) = server.store(|_| {});
-    for words in ["InvalidAccessKeyId: The key id does not exist.", "who are you", "The token has expired."] {
+    for words in ["InvalidAccessKeyId: The key id does not exist;", "who are you", "The token has expired;"] {
         let error = read(store.as_ref(), "k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
         assert!(error.to_string().contains(words), "{error}");
