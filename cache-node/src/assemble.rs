@@ -15,7 +15,6 @@ use shoal_types::{ByteSize, NodeId, OriginId};
 use shoal_volume::{Volume, open_bucket};
 
 use crate::config::NodeConfig;
-use crate::identity;
 use crate::serve::NodeService;
 
 /// Share of the memory limit that fills from the origin may take; the rest is the RAM tier.
@@ -69,7 +68,7 @@ pub async fn start(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<Nod
     let origins = open_origins(&config, &registry).await?;
     let store = Store::open(store_config(&config), &registry).await?;
     let state_dir = config.cache_dirs.first().map(|dir| dir.path.clone());
-    let id = identity::load_or_make(state_dir.as_deref())?;
+    let id = store.node_id();
 
     let endpoint = Endpoint::bind(EndpointConfig::new(config.listen, credentials), &registry)?;
     let bound = endpoint.local_addr();

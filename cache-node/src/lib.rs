@@ -5,7 +5,6 @@
 
 mod assemble;
 mod config;
-mod identity;
 mod serve;
 
 pub use assemble::{Node, start};
