@@ -13,6 +13,8 @@ BENCH ?= limits
 
 # Suites that start real processes and mounts: after all others, and one test at a time, so that two loaded cores suffice.
 PROCESS_SUITES := $(sort $(basename $(notdir $(wildcard client/tests/*.rs))))
+# Of these, those that mostly wait: each test has a network of its own, so some run at once.
+WAITING_SUITES := netns
 OTHER_SUITES := $(filter-out $(PROCESS_SUITES),$(sort $(basename $(notdir \
 	$(wildcard crates/*/tests/*.rs cache-node/tests/*.rs client/fuse/tests/*.rs bench/tests/*.rs)))))
 
@@ -46,9 +48,10 @@ unit: ## run every test that starts no process of ours
 	$(CARGO) test --workspace --lib --bins $(OTHER_SUITES:%=--test %)
 	$(CARGO) test --workspace --doc
 
-suites: ## run the suites that start nodes and mounts, one test at a time
+suites: ## run the suites that start nodes and mounts
 	$(CARGO) build --workspace --bins --tests
-	$(if $(PROCESS_SUITES),$(CARGO) test --workspace $(PROCESS_SUITES:%=--test %) -- --test-threads=1)
+	$(CARGO) test --workspace $(patsubst %,--test %,$(filter-out $(WAITING_SUITES),$(PROCESS_SUITES))) -- --test-threads=1
+	$(CARGO) test --workspace $(WAITING_SUITES:%=--test %) -- --test-threads=4
 
 # In this order whatever -j says: cheap refusals first, processes last.
 test: ## everything CI runs: install-deps, lint, unit, suites

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use shoal_runtime::telemetry::{self, LogLevel};
 
-use crate::{gate, limits, mount, peer, store};
+use crate::{classes, gate, limits, mount, peer, store};
 
 /// Measures Shoal against what this machine gives without it.
 #[derive(Debug, Parser)]
@@ -19,8 +19,11 @@ struct Cli {
 enum Command {
     Limits(limits::Args),
     Store(store::Args),
+    #[cfg(feature = "foyer-disk")]
+    Foyer(crate::foyer::Args),
     Peer(peer::Args),
     Mount(mount::Args),
+    Classes(classes::Args),
     Gate(gate::Args),
 }
 
@@ -30,8 +33,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let done = match Cli::parse().command {
         Command::Limits(args) => limits::run(&args),
         Command::Store(args) => store::run(&args),
+        #[cfg(feature = "foyer-disk")]
+        Command::Foyer(args) => crate::foyer::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Mount(args) => mount::run(&args),
+        Command::Classes(args) => classes::run(&args),
         Command::Gate(args) => return gate::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use clap::Parser;
 use shoal_cache::serve::answer_get;
 use shoal_cache::{NodeCache, NodeCacheConfig, Origins};
 use shoal_cluster::{View, ViewWatch};
+use shoal_format::Ino;
 use shoal_fuse::{FuseOptions, Mounted};
 use shoal_net::{Credentials, Endpoint, EndpointConfig, GetSink, MtuChoice, PeerIdentity, ResponseSink, Role, Service};
 use shoal_node::{Node, NodeConfig};
@@ -24,15 +25,19 @@ use shoal_testkit::{Rng, TestDir};
 use shoal_types::{BlockKey, NodeId, OriginId};
 use shoal_vfs::VfsOptions;
 use shoal_volume::import::{ImportOptions, Progress, import};
-use shoal_volume::{Access, AttachOptions, Attached, FormatOptions, OpenOptions, RingOptions, Volume, format};
+use shoal_volume::{
+    Access, AttachOptions, Attached, FormatOptions, OpenOptions, RingOptions, RingReads, Volume, format,
+};
 use shoal_wire::{GetRequest, Request};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::files::TestFile;
 use crate::limits::BLOCK;
 
-/// The volume's one file.
+/// The volume's file that nodes hold.
 const FILE: &str = "data";
+/// The volume's file that no node holds.
+const COLD: &str = "cold";
 /// Longest wait for a ring on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A node keeps a quarter of its memory for fills.
@@ -81,6 +86,17 @@ pub struct BlockNode {
 impl BlockNode {
     /// A node on 127.0.0.9 that holds `blocks` blocks of 4 MiB: in `config`'s RAM as far as they fit, and in its directories.
     pub fn start(certs: &Certs, name: &str, mtu: MtuChoice, config: StoreConfig, blocks: u64) -> anyhow::Result<Self> {
+        BlockNode::over(certs, name, mtu, config, blocks, Origins::default())
+    }
+
+    fn over(
+        certs: &Certs,
+        name: &str,
+        mtu: MtuChoice,
+        config: StoreConfig,
+        blocks: u64,
+        origins: Origins,
+    ) -> anyhow::Result<Self> {
         let (runtime, registry) = (runtime()?, Registry::new());
         let endpoint = endpoint(&certs.node(name)?, SocketAddr::from(([127, 0, 0, 9], 0)), mtu)?;
         let (store, keys) = runtime.block_on(async {
@@ -88,12 +104,18 @@ impl BlockNode {
             let keys = fill(&store, blocks).await?;
             let views = ViewWatch::fixed(View::empty());
             let config = NodeCacheConfig::new(NodeId(rng::id16()));
-            let cache = NodeCache::new(config, store.clone(), Origins::default(), views, &registry);
+            let cache = NodeCache::new(config, store.clone(), origins, views, None, &registry);
             endpoint.serve(Arc::new(BlockService { cache }));
             anyhow::Ok((store, keys))
         })?;
         let addr = endpoint.local_addr();
         Ok(BlockNode { endpoint, store, runtime, addr, keys })
+    }
+
+    /// A node on 127.0.0.9 that holds nothing and fetches from `origins`; what it fetches it keeps in 64 MiB of RAM.
+    pub fn empty(certs: &Certs, name: &str, mtu: MtuChoice, origins: Origins) -> anyhow::Result<Self> {
+        let config = StoreConfig { memory: 64 << 20, ..StoreConfig::default() };
+        BlockNode::over(certs, name, mtu, config, 0, origins)
     }
 
     /// Where it serves.
@@ -137,11 +159,13 @@ impl Service for BlockService {
 pub struct ClusterOptions {
     /// Nodes, at least one.
     pub nodes: u8,
-    /// Bytes in the volume's one file: whole blocks.
+    /// Bytes in the file that nodes hold: whole blocks.
     pub file_bytes: u64,
+    /// Bytes in a second file, which nodes do not hold and have room for a quarter of: whole blocks; 0 for none.
+    pub cold_bytes: u64,
 }
 
-/// A volume with one file, and nodes whose RAM and NVMe hold all of it.
+/// A volume, and nodes whose RAM and NVMe hold all of its first file.
 pub struct LocalCluster {
     nodes: Vec<Node>,
     volume: Volume,
@@ -160,11 +184,11 @@ impl LocalCluster {
         let certs = Certs::make(dir.path())?;
         let url = format!("sqlite3://{}", dir.join("meta.db").display());
         let (volume, nodes) = runtime.block_on(async {
-            let volume = make_volume(&dir, &url, file_bytes).await?;
+            let volume = make_volume(&dir, &url, &[(FILE, file_bytes), (COLD, options.cold_bytes)]).await?;
             let mut nodes: Vec<Node> = Vec::new();
             for number in 1..=options.nodes.max(1) {
-                let config = node_config(&dir, &certs, &url, number, &nodes, file_bytes)?;
-                nodes.push(shoal_node::start(config, Shutdown::new()).await?);
+                let config = node_config(&dir, &certs, &url, number, &nodes, &options)?;
+                nodes.push(shoal_node::start(config).await?);
             }
             anyhow::Ok((volume, nodes))
         })?;
@@ -181,6 +205,16 @@ impl LocalCluster {
     /// The file's blocks, in order.
     pub fn keys(&self) -> &[BlockKey] {
         &self.keys
+    }
+
+    /// A client with little memory of its own; its threads run on `runtime`.
+    pub fn client(&self, runtime: &Runtime) -> anyhow::Result<Attached> {
+        runtime.block_on(self.attach(NODE_MEMORY_MIN, &Registry::new()))
+    }
+
+    /// Blocks of the file that no node holds, in order.
+    pub async fn cold_keys(&self, client: &Attached) -> anyhow::Result<Vec<BlockKey>> {
+        keys_of(client, COLD).await
     }
 
     /// Its certificates.
@@ -203,6 +237,10 @@ impl LocalCluster {
             dir_entry_ttl: Duration::from_secs(1),
             negative_ttl: Duration::ZERO,
             acl: self.volume.settings.enable_acl,
+            root: Ino::ROOT,
+            umask: None,
+            readdir_cache: false,
+            internal_prefix: "",
             config_json: "{}\n".to_owned(),
         };
         let path = options.mountpoint.join(FILE);
@@ -221,7 +259,9 @@ impl LocalCluster {
             ring: Some(ring),
             memory,
             peer_timeout: Duration::from_secs(5),
+            reads: RingReads::default(),
             vfs: VfsOptions::default(),
+            writes: None,
         };
         Ok(self.volume.attach(&options, tokio::runtime::Handle::current(), registry).await?)
     }
@@ -237,11 +277,7 @@ impl LocalCluster {
             }
         };
         clock::timeout(PATIENCE, whole).await.context("the ring did not become whole")?;
-        let path = format!("/{FILE}");
-        let found = attached.vfs.meta().resolve_path(path.as_bytes()).await?;
-        let (ino, attr) = found.context("the volume lost its file")?;
-        let blocks = attached.vfs.file_blocks(ino, &attr).await?;
-        let keys: Vec<BlockKey> = blocks.into_iter().map(|block| block.key).collect();
+        let keys = keys_of(&attached, FILE).await?;
         let report = attached.cache.warm(keys.clone(), |_| ()).await?;
         let why = report.first_error.unwrap_or_default();
         ensure!(report.failed == 0, "{} blocks could not be warmed: {why}", report.failed);
@@ -312,13 +348,24 @@ fn endpoint(certs: &Path, listen: SocketAddr, mtu: MtuChoice) -> anyhow::Result<
     Ok(Endpoint::bind(config, &Registry::new())?)
 }
 
-async fn make_volume(dir: &TestDir, url: &str, file_bytes: u64) -> anyhow::Result<Volume> {
+/// The blocks of the volume's file `name`, in order.
+async fn keys_of(client: &Attached, name: &str) -> anyhow::Result<Vec<BlockKey>> {
+    let found = client.vfs.meta().resolve_path(format!("/{name}").as_bytes()).await?;
+    let (ino, attr) = found.with_context(|| format!("the volume lost its file {name}"))?;
+    let blocks = client.vfs.file_blocks(ino, &attr).await?;
+    Ok(blocks.into_iter().map(|block| block.key).collect())
+}
+
+/// A volume with files of these names and bytes.
+async fn make_volume(dir: &TestDir, url: &str, files: &[(&str, u64)]) -> anyhow::Result<Volume> {
     let registry = Registry::new();
     let bucket = dir.join("objects");
     let options = FormatOptions::new("bench", "file", &bucket.display().to_string());
     format(url, &options, None, &registry).await?;
     let source = dir.mkdir("source");
-    write_file(&source.join(FILE), file_bytes)?;
+    for (number, (name, bytes)) in files.iter().enumerate() {
+        write_file(&source.join(name), *bytes, number as u64)?;
+    }
     let volume = Volume::open(url, &OpenOptions::new(Access::Write), &registry).await?;
     let (options, progress) = (ImportOptions::default(), Progress::silent());
     import(&volume, &source, "/", &options, &progress, &Shutdown::new()).await?;
@@ -326,10 +373,10 @@ async fn make_volume(dir: &TestDir, url: &str, file_bytes: u64) -> anyhow::Resul
     Ok(Volume::open(url, &OpenOptions::new(Access::Read), &registry).await?)
 }
 
-fn write_file(path: &Path, bytes: u64) -> anyhow::Result<()> {
+fn write_file(path: &Path, bytes: u64, seed: u64) -> anyhow::Result<()> {
     use std::io::Write;
     let mut file = std::fs::File::create(path)?;
-    let (mut rng, mut block) = (Rng::new(9), vec![0; BLOCK]);
+    let (mut rng, mut block) = (Rng::new(seed), vec![0; BLOCK]);
     for _ in 0..bytes / BLOCK as u64 {
         rng.fill(&mut block);
         file.write_all(&block)?;
@@ -337,20 +384,21 @@ fn write_file(path: &Path, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Node `number` on 127.0.0.(number + 1), with RAM and a directory large enough for the whole file.
+/// Node `number` on 127.0.0.(number + 1), with RAM for the file it is to hold and a directory for both files.
 fn node_config(
     dir: &TestDir,
     certs: &Certs,
     url: &str,
     number: u8,
     others: &[Node],
-    file_bytes: u64,
+    options: &ClusterOptions,
 ) -> anyhow::Result<NodeConfig> {
+    let ClusterOptions { file_bytes, cold_bytes, .. } = *options;
     let name = format!("node-{number}");
     let cache = dir.mkdir(format!("{name}-cache"));
     let certs = certs.node(&name)?.display().to_string();
-    let (listen, cache) =
-        (format!("127.0.0.{}:0", number + 1), format!("{}:{}", cache.display(), disk_bytes(file_bytes)));
+    let disk = if cold_bytes == 0 { disk_bytes(file_bytes) } else { 2 * file_bytes + cold_bytes / 4 };
+    let (listen, cache) = (format!("127.0.0.{}:0", number + 1), format!("{}:{disk}", cache.display()));
     let memory = (2 * file_bytes).max(NODE_MEMORY_MIN).to_string();
     let mut flags = vec!["shoal-node", "--volume", url, "--listen", &listen, "--certs", &certs, "--metrics", "none"];
     flags.extend(["--memory", &memory, "--cache-dir", &cache]);
@@ -368,5 +416,9 @@ pub fn disk_bytes(bytes: u64) -> u64 {
 
 /// A store of one directory, `bytes` large, in `dir`, without RAM tier.
 pub fn disk_store(dir: PathBuf, bytes: u64) -> StoreConfig {
-    StoreConfig { memory: 0, dirs: vec![DirConfig { path: dir, bytes }], ..StoreConfig::default() }
+    StoreConfig {
+        memory: 0,
+        dirs: vec![DirConfig { free_ratio: 0.0, ..DirConfig::new(dir, bytes) }],
+        ..StoreConfig::default()
+    }
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::options::{RaceArgs, Rows};
 use crate::report::{Report, Row, Verdict};
-use crate::{mount, peer, store};
+use crate::{classes, mount, peer, store};
 
 /// Check the ratios that have a goal; exit with 1 if one falls short.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,8 @@ pub enum Part {
     Peer,
     /// A mounted volume.
     Mount,
+    /// Reads beside a warm-up.
+    Classes,
 }
 
 /// Measures, prints a line for each goal and writes the JSON; gives failure when a goal is not met.
@@ -37,6 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Part::Store => store::rows(&args.race, Rows::WithGoal),
             Part::Peer => peer::rows(&args.race, Rows::WithGoal),
             Part::Mount => mount::rows(&args.race, Rows::WithGoal),
+            Part::Classes => classes::rows(&args.race, Rows::WithGoal),
         }?;
         measured.iter().for_each(|row| print!("{}", lines(row)));
         rows.extend(measured);

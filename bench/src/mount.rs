@@ -10,7 +10,7 @@ use crate::limits::pki::Pki;
 use crate::limits::quic::{Mtu, Quic};
 use crate::limits::{BLOCK, MIB, PAGE};
 use crate::options::{RaceArgs, Rows};
-use crate::placement::Placement;
+use crate::placement::{Place, Placement};
 use crate::race::Case;
 use crate::report::{Goals, Report, Row};
 use crate::sample::Effort;
@@ -39,10 +39,10 @@ pub fn rows(args: &RaceArgs, rows: Rows) -> anyhow::Result<Vec<Row>> {
 }
 
 fn measure(args: &RaceArgs, nodes: u8, rows: Rows) -> anyhow::Result<Vec<Row>> {
-    let placement = Placement::new(args.place)?;
+    let placement = Placement::new(args.place.unwrap_or(Place::Free))?;
     let null = placement.serving(NullFuse::mount)?;
     let null = (null.file(args.bytes()), null);
-    let options = ClusterOptions { nodes, file_bytes: args.bytes() };
+    let options = ClusterOptions { nodes, file_bytes: args.bytes(), cold_bytes: 0 };
     let cluster = placement.serving(|| LocalCluster::start(&args.dir, options))?;
     let mount = |name: &str, memory: u64| placement.serving(|| cluster.mount(name, memory));
     // Three quarters of it are for blocks that stay, in shards of 64 MiB that fill unevenly: with twice the file some are evicted.

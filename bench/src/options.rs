@@ -25,9 +25,10 @@ pub struct RaceArgs {
     /// Milliseconds one sample takes.
     #[arg(long, default_value_t = 300)]
     pub time_ms: u64,
-    /// CPUs of the two ends, the same for ours and the limit.
-    #[arg(long, value_enum, default_value_t = Place::Free)]
-    pub place: Place,
+    /// CPUs of the two ends, the same for ours and the limit; left out, `apart` where one end asks another over the network, as
+    /// hosts are, and `free` everywhere else.
+    #[arg(long, value_enum)]
+    pub place: Option<Place>,
     /// Measure only rows whose name contains this.
     #[arg(long)]
     pub only: Option<String>,

@@ -19,6 +19,18 @@ pub enum Place {
     Apart,
 }
 
+impl Place {
+    /// Where the ends are that stand for two hosts: apart. Left to the kernel, two threads that take turns are put on one CPU in one
+    /// round and on two in the next, which for an exchange of 4 KiB is 17 us or 98 us, and three threads otherwise than two: the
+    /// ratio would be of the kernel's choices. One CPU leaves none.
+    pub fn of_hosts() -> Place {
+        match sched_getaffinity(None) {
+            Ok(cpus) if cpus.count() > 1 => Place::Apart,
+            _ => Place::Free,
+        }
+    }
+}
+
 /// A [`Place`] in effect for the thread that made it, until it is dropped.
 #[derive(Debug)]
 pub struct Placement {

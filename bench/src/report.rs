@@ -24,6 +24,8 @@ pub struct Row {
     pub cpu_ratio: Option<f64>,
     /// Median over the rounds of our median latency / the limit's in the same round; above 1 ours is slower.
     pub p50_ratio: Option<f64>,
+    /// The same of the 99th percentile.
+    pub p99_ratio: Option<f64>,
     /// What the ratios should be.
     pub goals: Goals,
 }
@@ -37,12 +39,14 @@ pub struct Goals {
     pub cpu: Option<f64>,
     /// [`Row::p50_ratio`] at most.
     pub p50: Option<f64>,
+    /// [`Row::p99_ratio`] at most.
+    pub p99: Option<f64>,
 }
 
 /// A ratio and the goal it is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
-    /// `rate`, `CPU` or `p50`.
+    /// `rate`, `CPU`, `p50` or `p99`.
     pub what: &'static str,
     /// The ratio.
     pub ratio: f64,
@@ -86,20 +90,21 @@ impl Row {
             (!ours.is_empty())
                 .then(|| median(pairs.map(|(ours, limit)| value(ours) / value(limit).max(1e-9)).collect()))
         };
-        let (ratio, p50_ratio) = (of_rounds(Sample::mb_per_s), of_rounds(Sample::p50_us));
+        let ratio = of_rounds(Sample::mb_per_s);
+        let (p50_ratio, p99_ratio) = (of_rounds(Sample::p50_us), of_rounds(Sample::p99_us));
         let limit = Summary::of(limit);
         let ours = (!ours.is_empty()).then(|| Summary::of(ours));
         let cpu_ratio = ours.as_ref().map(|ours| ours.cpu_s_per_gb / limit.cpu_s_per_gb.max(1e-9));
-        Row { name: name.to_owned(), ours, limit, ratio, cpu_ratio, p50_ratio, goals }
+        Row { name: name.to_owned(), ours, limit, ratio, cpu_ratio, p50_ratio, p99_ratio, goals }
     }
 
     /// Each ratio that has a goal.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let least = |ratio, goal| verdict("rate", ratio, ">=", goal, |ratio, goal| ratio >= goal);
         let most = |what, ratio, goal| verdict(what, ratio, "<=", goal, |ratio, goal| ratio <= goal);
-        let Goals { rate, cpu, p50 } = self.goals;
+        let Goals { rate, cpu, p50, p99 } = self.goals;
         let all = [least(self.ratio, rate), most("CPU", self.cpu_ratio, cpu), most("p50", self.p50_ratio, p50)];
-        all.into_iter().flatten().collect()
+        all.into_iter().chain([most("p99", self.p99_ratio, p99)]).flatten().collect()
     }
 
     /// True if a goal is not met.
@@ -110,7 +115,7 @@ impl Row {
 
 impl Goals {
     /// A row that is only shown.
-    pub const NONE: Goals = Goals { rate: None, cpu: None, p50: None };
+    pub const NONE: Goals = Goals { rate: None, cpu: None, p50: None, p99: None };
 
     /// Our rate / the limit's, at least.
     pub const fn rate(least: f64) -> Goals {
@@ -125,6 +130,11 @@ impl Goals {
     /// Our median latency / the limit's, at most.
     pub const fn p50(most: f64) -> Goals {
         Goals { p50: Some(most), ..Goals::NONE }
+    }
+
+    /// Our 99th percentile of latencies / the limit's, at most.
+    pub const fn p99(most: f64) -> Goals {
+        Goals { p99: Some(most), ..Goals::NONE }
     }
 }
 
@@ -160,6 +170,9 @@ impl Report {
                 line(&mut text, "", width, "ours", ours);
                 let ratios = [row.ratio, row.p50_ratio, row.cpu_ratio].map(|ratio| ratio.unwrap_or(0.0));
                 ratios.iter().for_each(|ratio| text.push_str(&format!("{ratio:>8.2}")));
+                if row.goals.p99.is_some() {
+                    let _ = write!(text, "  p99 x {:.2}", row.p99_ratio.unwrap_or(0.0));
+                }
                 for Verdict { what, relation, goal, met, .. } in row.verdicts() {
                     let _ = write!(text, "  {what} {relation} {goal:.2} {}", if met { "ok" } else { "SHORT" });
                 }

@@ -144,9 +144,18 @@ impl Sample {
 
     /// Median latency in microseconds.
     pub fn p50_us(&self) -> f64 {
+        self.percentile_us(50)
+    }
+
+    /// 99th percentile of the latencies in microseconds.
+    pub fn p99_us(&self) -> f64 {
+        self.percentile_us(99)
+    }
+
+    fn percentile_us(&self, percent: usize) -> f64 {
         let mut latencies = self.latencies.clone();
         latencies.sort_unstable();
-        percentile_us(&latencies, 50)
+        percentile_us(&latencies, percent)
     }
 
     fn wall_s(&self) -> f64 {

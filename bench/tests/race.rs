@@ -75,6 +75,18 @@ fn a_mount_is_raced_with_a_null_file_system() {
 }
 
 #[test]
+fn reads_are_raced_with_the_same_beside_a_warm_up() {
+    if !have_io_uring() {
+        return skipped("no io_uring");
+    }
+    let (output, report) = bench("classes", &[]);
+    let rows = compared(&report);
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert!(report["rows"].as_array().expect("rows").iter().all(|row| row["goals"]["p99"] == 2.0), "{report}");
+    assert_table(&output, &rows);
+}
+
+#[test]
 fn the_gate_has_a_line_for_each_goal_and_fails_if_one_falls_short() {
     if !have_io_uring() {
         return skipped("no io_uring");

@@ -51,6 +51,9 @@ struct Issue {
     /// Days the certificate is valid
     #[arg(long, default_value_t = 365)]
     days: u32,
+    /// Replace a certificate that is there; what runs with it takes the new one into use within a minute, a node at once on SIGHUP
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -71,7 +74,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn run_issue(role: Role, issue: &Issue) -> anyhow::Result<()> {
-    ca::issue(&issue.ca, role, &issue.name, &issue.out, issue.days)?;
+    match issue.force {
+        true => ca::renew(&issue.ca, role, &issue.name, &issue.out, issue.days)?,
+        false => ca::issue(&issue.ca, role, &issue.name, &issue.out, issue.days)?,
+    }
     println!("certificate `{}` is in {}", issue.name, issue.out.display());
     Ok(())
 }

@@ -10,7 +10,8 @@ use shoal_volume::{Access, FormatOptions, Formatted, OpenOptions};
 /// Flags of `format`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Metadata URL, such as sqlite3:///var/lib/shoal/train.db
+    /// Metadata URL: redis://HOST:6379/DB, sqlite3:///FILE, postgres://USER@HOST:5432/DB or mysql://USER@(HOST:3306)/DB, the
+    /// password there or in META_PASSWORD or the file META_PASSWORD_FILE names
     #[arg(value_name = "META-URL")]
     meta_url: String,
     /// Name of the volume: 3 to 63 lower-case letters, digits and dashes

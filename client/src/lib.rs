@@ -3,19 +3,45 @@
 //! Layer 8. One file a command; `main.rs` is a thin shell over [`main`].
 
 mod cert;
+mod changelog;
+mod changing;
 mod cli;
+mod clone;
+mod compact;
+mod config;
+mod counting;
+mod debug;
 mod demo;
+mod destroy;
+mod dump;
 mod format;
+mod fsck;
+mod gc;
+mod grid;
 mod import;
 mod info;
+mod load;
 mod mount;
+mod mount_files;
 mod mount_state;
+mod node;
 mod options;
+mod profile;
+mod quota;
+mod restore;
+mod rmr;
+mod sizes;
+mod staging;
+mod stats;
 mod status;
+mod summary;
 mod table;
 mod target;
+mod tier;
 mod umount;
+mod volume_status;
 mod warmup;
+mod write_options;
 
 use std::process::ExitCode;
 
@@ -52,8 +78,26 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Mount(args) => mount::run(args).await,
             Command::Umount(args) => umount::run(args),
             Command::Status(args) => status::run(args).await,
+            Command::Node(args) => node::run(args).await,
             Command::Warmup(args) => warmup::run(args).await,
             Command::Info(args) => info::run(args).await,
+            Command::Summary(args) => summary::run(args).await,
+            Command::Rmr(args) => rmr::run(args).await,
+            Command::Clone(args) => clone::run(args).await,
+            Command::Stats(args) => stats::run(args).await,
+            Command::Profile(args) => profile::run(args),
+            Command::Debug(args) => debug::run(args).await,
+            Command::Destroy(args) => destroy::run(args).await,
+            Command::Restore(args) => restore::run(args).await,
+            Command::Quota(args) => quota::run(args).await,
+            Command::Changelog(args) => changelog::run(args).await,
+            Command::Config(args) => config::run(args).await,
+            Command::Tier(args) => tier::run(args).await,
+            Command::Dump(args) => dump::run(args).await,
+            Command::Load(args) => load::run(args).await,
+            Command::Fsck(args) => fsck::run(args).await,
+            Command::Gc(args) => gc::run(args).await,
+            Command::Compact(args) => compact::run(args).await,
             Command::Demo(args) => demo::run(args).await,
         }
     });

@@ -6,25 +6,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use shoal_fuse::{FuseOptions, Mounted};
+use anyhow::{Context, bail, ensure};
+use shoal_format::Ino;
+use shoal_fuse::{FuseOptions, INTERNAL_PREFIX, Mounted};
+use shoal_meta::{MkdirP, Session};
+use shoal_runtime::http::Readiness;
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::shutdown::Shutdown;
 use shoal_runtime::{clock, http};
 use shoal_types::ByteSize;
 use shoal_vfs::VfsOptions;
-use shoal_volume::{Access, AttachOptions, Attached, OpenOptions, Volume};
+use shoal_volume::{Access, AttachOptions, Attached, OpenOptions, RingReads, Volume};
 use tokio::runtime::Handle;
 
+use crate::changing::session_info;
 use crate::mount_state::{MountState, VERSION};
-use crate::options::RingArgs;
+use crate::options::{Period, RingArgs};
+use crate::staging::Staging;
 use crate::umount::{detach, is_mounted};
+use crate::write_options::WriteArgs;
 
 /// How often a mount looks whether it was unmounted from outside.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The line a mount prints once it serves; scripts, tests and the background form wait for it.
 const READY: &str = "shoal mount ready";
+
+/// Mode of a directory that is made to be mounted; that of real clients.
+const SUBDIR_MODE: u16 = 0o777;
 
 /// What `-o` takes. The first ones are how every mount of this version is; they are taken because scripts and fstab name them.
 const OPTIONS_KNOWN: [&str; 10] =
@@ -53,21 +62,33 @@ pub(crate) struct Args {
     /// Seconds a node may make no progress on a block before the next place is asked
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     peer_timeout: f64,
+    /// Zone of this host, as nodes name theirs with --zone
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// Ask nodes in this host's zone before others; needs --zone
+    #[arg(long, requires = "zone")]
+    zone_aware: bool,
+    /// Bytes that may be asked for twice because a node is late, in percent of those read; 0 turns it off
+    #[arg(long, default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    hedge_budget: u8,
     /// Bytes fetched ahead of one sequential reader at most, 0 for none; no more than an eighth of --memory
     #[arg(long, default_value = "32M", value_name = "SIZE")]
     max_readahead: ByteSize,
-    /// Seconds the kernel trusts an attribute
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    attr_cache: f64,
-    /// Seconds the kernel trusts a file's name
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    entry_cache: f64,
-    /// Seconds the kernel trusts a directory's name
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    dir_entry_cache: f64,
-    /// Seconds the kernel trusts that a name is absent
-    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
-    negative_entry_cache: f64,
+    /// How long the kernel trusts an attribute, such as 1s or 500ms
+    #[arg(long, default_value = "1s", value_name = "TIME")]
+    attr_cache: Period,
+    /// How long the kernel trusts a file's name, such as 1s or 500ms
+    #[arg(long, default_value = "1s", value_name = "TIME")]
+    entry_cache: Period,
+    /// How long the kernel trusts a directory's name, such as 1s or 500ms
+    #[arg(long, default_value = "1s", value_name = "TIME")]
+    dir_entry_cache: Period,
+    /// How long the kernel trusts that a name is absent, such as 1s or 500ms
+    #[arg(long, default_value = "0s", value_name = "TIME")]
+    negative_entry_cache: Period,
+    /// Let the kernel keep listings of directories until they change
+    #[arg(long)]
+    readdir_cache: bool,
     /// Threads that serve the kernel [default: number of cores, at most 8]
     #[arg(long, value_name = "N")]
     fuse_threads: Option<usize>,
@@ -77,6 +98,26 @@ pub(crate) struct Args {
     /// TCP address of the metrics page; `none` turns it off
     #[arg(long, default_value = METRICS, value_name = "ADDR:PORT")]
     metrics: String,
+    /// Between two signs of life; after five without, other clients release this one's locks
+    #[arg(long, default_value = "12s", value_name = "TIME")]
+    heartbeat: Period,
+    #[command(flatten)]
+    writing: WriteArgs,
+    /// Mount for reading only, which is the default so far
+    #[arg(long, conflicts_with = "writable")]
+    read_only: bool,
+    /// Mount this directory of the volume as if it were all of it; with --writable it is made where it is missing
+    #[arg(long, value_name = "DIR")]
+    subdir: Option<String>,
+    /// Take no part in the volume's periodic work: emptying the trash, cleaning up behind clients that died
+    #[arg(long)]
+    no_bgjob: bool,
+    /// Permission bits that new files and directories never have, in octal, in place of the programs' own umask
+    #[arg(long, value_name = "OCTAL", value_parser = octal)]
+    umask: Option<u16>,
+    /// Let the names of the mount's own files begin with `.jfs`: `.jfs.stats` and so on
+    #[arg(long)]
+    prefix_internal: bool,
     /// Go to the background once mounted
     #[arg(short = 'd', long)]
     pub background: bool,
@@ -88,33 +129,111 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let registry = Registry::new();
-    let mountpoint = std::path::absolute(&args.mountpoint)?;
-    let (volume, attached) = tokio::select! {
+    let (volume, attached, session) = tokio::select! {
         attached = attach(&args, &registry) => attached?,
         () = shutdown.wait() => bail!("stopped before anything was mounted"),
     };
-    let metrics = serve_metrics(&args.metrics, &registry, &shutdown).await?;
-    let state = state(&args, &volume, &mountpoint, metrics)?;
-    let options = fuse_options(&args, &volume, mountpoint.clone(), &state)?;
+    let staging = volume.stage.clone().map(Staging::listen).transpose()?;
+    let served = serve(&args, &volume, &attached, registry, &shutdown).await;
+    attached.vfs.flush_all().await;
+    if let Some(staging) = staging {
+        staging.end().await;
+    }
+    if let Some(session) = session {
+        session.close().await.context("the volume was not left in order")?;
+    }
+    served
+}
+
+/// Mounts the volume and serves it until somebody ends it.
+async fn serve(
+    args: &Args,
+    volume: &Volume,
+    attached: &Attached,
+    registry: Registry,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let mountpoint = std::path::absolute(&args.mountpoint)?;
+    let metrics = serve_metrics(&args.metrics, &registry, shutdown).await?;
+    let state = state(args, volume, &mountpoint, metrics)?;
+    let root = root_of(args, volume).await?;
+    let options = fuse_options(args, volume, mountpoint.clone(), root, &state)?;
     let (handle, vfs) = (Handle::current(), attached.vfs.clone());
     let mounted =
         shoal_runtime::task::blocking("mount", move || shoal_fuse::mount(vfs, options, handle, registry)).await?;
     tracing::info!(volume = volume.settings.name, mountpoint = %mountpoint.display(), "mounted");
     announce(&mountpoint, metrics)?;
-    serve_until_done(mounted, &shutdown).await
+    serve_until_done(mounted, shutdown).await
 }
 
-/// The volume, its cache and its files; nothing is mounted yet.
-async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Attached)> {
+/// The volume, its cache and its files, and the client that changes it; nothing is mounted yet.
+async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Attached, Option<Session>)> {
+    let access = if args.writing.writable { Access::Write } else { Access::Read };
+    let open = OpenOptions { object: args.writing.object_options(), ..OpenOptions::new(access) };
+    let mut volume = Volume::open(&args.meta_url, &open, registry).await?;
+    let mut session = None;
+    if args.writing.writable {
+        let dir_time_slack = args.writing.dir_time_slack();
+        volume.stage(&args.writing.stage_options()?, registry).await?;
+        let joined = join(args, &volume).await?;
+        joined.set_dir_time_slack(dir_time_slack);
+        session = Some(joined);
+    }
+    let writes = session.clone().map(|session| args.writing.writing(session, args.memory)).transpose()?;
     let options = AttachOptions {
         ring: args.ring.ring()?,
         memory: args.memory.0,
         peer_timeout: positive_seconds("--peer-timeout", args.peer_timeout)?,
+        reads: RingReads { zone: args.zone.clone().filter(|_| args.zone_aware), hedge_percent: args.hedge_budget },
         vfs: VfsOptions { max_readahead: args.max_readahead.0 },
+        writes,
     };
-    let volume = Volume::open(&args.meta_url, &OpenOptions::new(Access::Read), registry).await?;
     let attached = volume.attach(&options, Handle::current(), registry).await?;
-    Ok((volume, attached))
+    Ok((volume, attached, session))
+}
+
+/// Joins the volume as a client that changes it and, unless told otherwise, takes part in its periodic work.
+async fn join(args: &Args, volume: &Volume) -> anyhow::Result<Session> {
+    let info = session_info(&std::path::absolute(&args.mountpoint)?.display().to_string());
+    let session = Session::open(volume.meta.clone(), info, heartbeat(args.heartbeat)?).await?;
+    if args.no_bgjob {
+        session.start_deletions(volume.slices());
+    } else {
+        session.start_jobs(volume.slices());
+    }
+    Ok(session)
+}
+
+/// At most a day: locks of a client that died wait for five of them.
+fn heartbeat(Period(time): Period) -> anyhow::Result<Duration> {
+    let most = Duration::from_secs(86_400);
+    ensure!(
+        (Duration::from_secs(1)..=most).contains(&time),
+        "--heartbeat {}: a client shows signs of life every 1 to 86400 seconds",
+        time.as_secs_f64()
+    );
+    Ok(time)
+}
+
+/// The directory of the volume that becomes the mount's root. Errors: it is missing and nothing can be made, or no directory.
+async fn root_of(args: &Args, volume: &Volume) -> anyhow::Result<Ino> {
+    let Some(path) = &args.subdir else { return Ok(Ino::ROOT) };
+    let found = match volume.meta.resolve_path(path.as_bytes()).await? {
+        Some(found) => found,
+        None if args.writing.writable => {
+            volume.meta.mkdir_p(path.as_bytes(), MkdirP { mode: SUBDIR_MODE, ..MkdirP::default() }).await?
+        }
+        None => bail!("--subdir {path}: there is no such directory in volume `{}`", volume.settings.name),
+    };
+    ensure!(found.1.is_dir(), "--subdir {path} is not a directory");
+    Ok(found.0)
+}
+
+fn octal(text: &str) -> Result<u16, String> {
+    match u16::from_str_radix(text, 8) {
+        Ok(bits) if bits <= 0o777 => Ok(bits),
+        _ => Err(format!("`{text}` is no umask; write it as 022")),
+    }
 }
 
 /// Zero would pass every node over without a word.
@@ -133,7 +252,7 @@ async fn serve_metrics(text: &str, registry: &Registry, shutdown: &Shutdown) -> 
         return Ok(None);
     }
     let addr: SocketAddr = text.parse().with_context(|| format!("--metrics `{text}` is not ADDR:PORT"))?;
-    match http::serve_metrics(addr, registry.clone(), shutdown.clone()).await {
+    match http::serve_admin(addr, registry.clone(), Readiness::ready(), shutdown.clone()).await {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && text == METRICS => {
             tracing::warn!(%addr, "another process has the metrics port; choose one with --metrics");
@@ -152,9 +271,16 @@ fn state(args: &Args, volume: &Volume, mountpoint: &Path, metrics: Option<Socket
         mountpoint: mountpoint.to_owned(),
         pid: std::process::id(),
         group: args.ring.group.clone(),
-        join: args.ring.join.clone(),
+        join: args.ring.seeds()?,
         certs: args.ring.certs.as_ref().map(std::path::absolute).transpose()?,
         metrics: metrics.map(|addr| addr.to_string()),
+        subdir: args.subdir.clone().map_or_else(String::new, |path| format!("/{}", path.trim_matches('/'))),
+        read_only: !args.writing.writable,
+        staging: volume.stage.as_ref().map(|stage| stage.dir().to_owned()),
+        log: in_background()
+            .then(|| args.log.clone().unwrap_or_else(default_log))
+            .map(std::path::absolute)
+            .transpose()?,
     })
 }
 
@@ -166,16 +292,25 @@ fn absolute_url(url: &str) -> anyhow::Result<String> {
     }
 }
 
-fn fuse_options(args: &Args, volume: &Volume, mountpoint: PathBuf, state: &MountState) -> anyhow::Result<FuseOptions> {
+fn fuse_options(
+    args: &Args,
+    volume: &Volume,
+    mountpoint: PathBuf,
+    root: Ino,
+    state: &MountState,
+) -> anyhow::Result<FuseOptions> {
     let mut extra = args.options.clone();
     if extra.iter().any(|option| option == "rw") {
-        bail!("-o rw: this version mounts read-only");
+        bail!("-o rw: this version mounts read-only; a preview of writing is --writable");
     }
     if let Some(unknown) = extra.iter().find(|option| !OPTIONS_KNOWN.contains(&option.as_str())) {
         bail!("-o {unknown}: not an option of this version; known are {}", OPTIONS_KNOWN.join(", "));
     }
-    let root = rustix::process::geteuid().is_root();
-    let allow_other = root || extra.iter().any(|option| option == "allow_other");
+    if args.writing.writable && extra.iter().any(|option| option == "ro") {
+        bail!("-o ro contradicts --writable");
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let allow_other = is_root || extra.iter().any(|option| option == "allow_other");
     extra.retain(|option| option != "allow_other" && option != "ro");
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     Ok(FuseOptions {
@@ -184,11 +319,15 @@ fn fuse_options(args: &Args, volume: &Volume, mountpoint: PathBuf, state: &Mount
         allow_other,
         extra,
         threads: args.fuse_threads.unwrap_or(cores.min(8)),
-        attr_ttl: seconds("--attr-cache", args.attr_cache)?,
-        entry_ttl: seconds("--entry-cache", args.entry_cache)?,
-        dir_entry_ttl: seconds("--dir-entry-cache", args.dir_entry_cache)?,
+        attr_ttl: args.attr_cache.0,
+        entry_ttl: args.entry_cache.0,
+        dir_entry_ttl: args.dir_entry_cache.0,
         acl: volume.settings.enable_acl,
-        negative_ttl: seconds("--negative-entry-cache", args.negative_entry_cache)?,
+        negative_ttl: args.negative_entry_cache.0,
+        root,
+        umask: args.umask,
+        readdir_cache: args.readdir_cache,
+        internal_prefix: if args.prefix_internal { INTERNAL_PREFIX } else { "" },
         config_json: serde_json::to_string_pretty(state)? + "\n",
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use shoal_fuse::CONFIG_NAME;
+use shoal_fuse::{CONFIG_NAME, INTERNAL_PREFIX};
 use shoal_volume::RingOptions;
 
 /// How long another command waits for a ring that the mount already uses.
@@ -27,6 +27,18 @@ pub(crate) struct MountState {
     pub join: Vec<String>,
     pub certs: Option<PathBuf>,
     pub metrics: Option<String>,
+    /// Directory of the volume that is its root; empty for all of it.
+    #[serde(default)]
+    pub subdir: String,
+    /// Nothing is changed through it.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Where blocks wait to be stored, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<PathBuf>,
+    /// Where it logs, if that is a file of its own.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
 }
 
 /// Version of [`MountState`] written.
@@ -44,8 +56,9 @@ impl MountState {
             _ => std::fs::canonicalize(path).with_context(|| format!("no such path: {}", path.display()))?,
         };
         std::fs::symlink_metadata(&full).with_context(|| format!("no such path: {}", path.display()))?;
-        for root in full.ancestors() {
-            let config = root.join(CONFIG_NAME);
+        let prefixed = format!("{INTERNAL_PREFIX}{CONFIG_NAME}");
+        for (root, name) in full.ancestors().flat_map(|root| [(root, CONFIG_NAME), (root, prefixed.as_str())]) {
+            let config = root.join(name);
             // A file of that name that somebody else made must not lead us to a database of theirs.
             let ours = std::fs::metadata(&config).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw());
             if !ours {
@@ -53,7 +66,9 @@ impl MountState {
             }
             let Ok(text) = std::fs::read_to_string(config) else { continue };
             let Ok(state) = serde_json::from_str::<MountState>(&text) else { continue };
-            return Ok((state, below(root, &full)?));
+            let inside = below(root, &full)?;
+            let inside = [state.subdir.trim_end_matches('/').as_bytes(), &inside].concat();
+            return Ok((state, inside));
         }
         anyhow::bail!("{} is not in a Shoal mount of this user; name the volume with --meta META-URL", path.display())
     }

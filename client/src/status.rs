@@ -1,4 +1,4 @@
-//! `shoal status`: the nodes of a ring, and the setting of a volume.
+//! `shoal status`: the nodes of a ring; the setting, the clients and the use of a volume.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::future::join_all;
 use shoal_cluster::Member;
-use shoal_format::Settings;
 use shoal_net::Endpoint;
 use shoal_runtime::metrics::Registry;
 use shoal_types::{ByteSize, Tier};
@@ -16,6 +15,7 @@ use shoal_wire::{NodeStat, Request, Response};
 use crate::mount_state::MountState;
 use crate::options::RingArgs;
 use crate::table::Table;
+use crate::volume_status::{Detail, describe, describe_session};
 
 /// How long a node may take to say how it is.
 const STAT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +28,12 @@ pub(crate) struct Args {
     target: Option<String>,
     #[command(flatten)]
     ring: RingArgs,
+    /// Show this client of the volume alone, with the removed files it holds
+    #[arg(long, short, value_name = "SID")]
+    session: Option<u64>,
+    /// Count what is in the trash and what waits to be deleted too, which may take long
+    #[arg(long, short)]
+    more: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -36,7 +42,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let registry = Registry::new();
     let mut ring = args.ring.ring()?;
-    let mut setting = None;
+    let mut described = None;
     if let Some(target) = &args.target {
         let url = match target.contains("://") {
             true => target.clone(),
@@ -46,9 +52,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 state.meta_url
             }
         };
-        setting = Some(without_secrets(Volume::open(&url, &OpenOptions::new(Access::Read), &registry).await?.settings));
+        let volume = Volume::open(&url, &OpenOptions::new(Access::Read), &registry).await?;
+        let detail = if args.more { Detail::More } else { Detail::Usual };
+        match args.session {
+            Some(sid) => {
+                println!("{}", serde_json::to_string_pretty(&describe_session(&volume.meta, sid).await?)?);
+                return Ok(());
+            }
+            None => described = Some(describe(&volume, detail).await?),
+        }
     }
-    if ring.is_none() && setting.is_none() {
+    if ring.is_none() && described.is_none() {
         bail!("name a ring with --join HOST:PORT,... and --certs DIR, or a volume, or a path in a mount");
     }
     let nodes = match &ring {
@@ -56,27 +70,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     if args.json {
-        let setting = setting.map(|setting| serde_json::from_str(&setting.to_json())).transpose()?;
-        println!("{}", serde_json::to_string_pretty(&as_json(setting, &nodes))?);
+        println!("{}", serde_json::to_string_pretty(&as_json(described.as_ref(), &nodes))?);
         return Ok(());
     }
-    if let Some(setting) = setting {
-        println!("{}", setting.to_json().trim_end());
+    if let Some(described) = described {
+        println!("{}", serde_json::to_string_pretty(&described)?);
     }
     if ring.is_some() {
         print!("{}", as_table(&nodes).render());
     }
     Ok(())
-}
-
-/// The setting with its secrets replaced by JuiceFS's word for that.
-fn without_secrets(mut setting: Settings) -> Settings {
-    for secret in [&mut setting.secret_key, &mut setting.session_token, &mut setting.encrypt_key] {
-        if !secret.is_empty() {
-            *secret = "removed".to_owned();
-        }
-    }
-    setting
 }
 
 /// A node of the ring, and what it said of itself.
@@ -112,6 +115,9 @@ fn as_table(nodes: &[NodeReport]) -> Table {
     let mut table = Table::new(&[
         "NODE",
         "ADDRESS",
+        "ZONE",
+        "STATE",
+        "WEIGHT",
         "SHARE",
         "RAM",
         "OF",
@@ -125,8 +131,15 @@ fn as_table(nodes: &[NodeReport]) -> Table {
         "UP",
     ]);
     for node in nodes {
-        let mut cells =
-            vec![node.member.name.clone(), node.member.addr.to_string(), format!("{:.1}%", 100.0 * node.share)];
+        let Member { name, addr, zone, weight, .. } = &node.member;
+        let mut cells = vec![
+            name.clone(),
+            addr.to_string(),
+            if zone.is_empty() { "-".to_owned() } else { zone.clone() },
+            state(&node.member).to_owned(),
+            weight.to_string(),
+            format!("{:.1}%", 100.0 * node.share),
+        ];
         match &node.stat {
             Ok(stat) => cells.extend([
                 ByteSize(stat.ram_used).to_string(),
@@ -147,7 +160,16 @@ fn as_table(nodes: &[NodeReport]) -> Table {
     table
 }
 
-fn uptime(seconds: u64) -> String {
+/// In a word, whether the node owns blocks, and if not why.
+fn state(member: &Member) -> &'static str {
+    match (member.leaving, member.damped) {
+        (true, _) => "leaving",
+        (false, true) => "damped",
+        (false, false) => "serving",
+    }
+}
+
+pub(crate) fn uptime(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),
@@ -156,7 +178,7 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-fn as_json(setting: Option<serde_json::Value>, nodes: &[NodeReport]) -> serde_json::Value {
+fn as_json(volume: Option<&serde_json::Value>, nodes: &[NodeReport]) -> serde_json::Value {
     let nodes: Vec<_> = nodes
         .iter()
         .map(|node| {
@@ -167,10 +189,17 @@ fn as_json(setting: Option<serde_json::Value>, nodes: &[NodeReport]) -> serde_js
                 "share": node.share,
                 "weight": node.member.weight,
                 "zone": node.member.zone,
+                "state": state(&node.member),
                 "error": node.stat.as_ref().err().map(|error| format!("{error:#}")),
                 "stat": node.stat.as_ref().ok(),
             })
         })
         .collect();
-    serde_json::json!({ "setting": setting, "nodes": nodes })
+    let part = |name: &str| volume.map(|volume| &volume[name]);
+    serde_json::json!({
+        "setting": part("Setting"),
+        "sessions": part("Sessions"),
+        "stat": part("Stat"),
+        "nodes": nodes,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use shoal_runtime::metrics::Registry;
@@ -32,12 +32,30 @@ pub(crate) struct Target {
 
 /// Finds the volume and ring that `args` are about: those of the mount the paths lie in, or, with `--meta`, those of the flags.
 pub(crate) async fn open(args: &TargetArgs, registry: &Registry) -> anyhow::Result<Target> {
-    let TargetArgs { paths, meta, ring } = args;
-    let options = OpenOptions::new(Access::Read);
+    let located = locate(args.meta.as_deref(), &args.paths)?;
+    let volume = Volume::open(&located.url, &OpenOptions::new(Access::Read), registry).await?;
+    let ring = match (args.ring.ring()?, &located.mount) {
+        (None, Some(mount)) => mount.ring(),
+        (ring, _) => ring,
+    };
+    Ok(Target { volume, ring, paths: located.paths })
+}
+
+/// Where paths are.
+pub(crate) struct Located {
+    /// Metadata URL of their volume.
+    pub url: String,
+    /// As bytes from the volume's root.
+    pub paths: Vec<Vec<u8>>,
+    /// The mount they lie in; `None` if the volume was named.
+    pub mount: Option<MountState>,
+}
+
+/// Finds the volume that `paths` lie in: that of their mount, or the one at `meta`. Errors: they lie in different ones, or in none.
+pub(crate) fn locate(meta: Option<&str>, paths: &[PathBuf]) -> anyhow::Result<Located> {
     if let Some(url) = meta {
-        let volume = Volume::open(url, &options, registry).await?;
         let paths = paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        return Ok(Target { volume, ring: ring.ring()?, paths });
+        return Ok(Located { url: url.to_owned(), paths, mount: None });
     }
     let mut found: Option<MountState> = None;
     let mut inside = Vec::new();
@@ -54,12 +72,7 @@ pub(crate) async fn open(args: &TargetArgs, registry: &Registry) -> anyhow::Resu
         found = Some(state);
     }
     let state = found.context("no path given")?;
-    let volume = Volume::open(&state.meta_url, &options, registry).await?;
-    let ring = match ring.ring()? {
-        Some(ring) => Some(ring),
-        None => state.ring(),
-    };
-    Ok(Target { volume, ring, paths: inside })
+    Ok(Located { url: state.meta_url.clone(), paths: inside, mount: Some(state) })
 }
 
 /// Bytes of a path for people.

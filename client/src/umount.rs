@@ -1,5 +1,6 @@
 //! `shoal umount`: ends a mount, also one whose process is gone or hangs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -8,11 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
-use shoal_fuse::CONFIG_NAME;
+use shoal_fuse::{CONFIG_NAME, INTERNAL_PREFIX};
 use shoal_runtime::task;
 
 use crate::mount_state::MountState;
 
+/// How often a process that stores what it staged is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a mount may take to say which process it is.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -24,6 +27,9 @@ pub(crate) struct Args {
     /// Unmount although files are open; they fail from then on
     #[arg(long, short)]
     force: bool,
+    /// Wait until blocks that --writeback staged on this host's disk are stored
+    #[arg(long)]
+    flush: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -32,21 +38,38 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     ensure!(kind.starts_with("fuse"), "{} is a mount of type {kind}, not one of Shoal's", path.display());
     match look(&path) {
         // A dead mount is never busy: whoever holds files there only gets errors.
-        Look::Dead => detach(&path, true),
-        Look::Served(pid) if args.force => {
+        Look::Dead => {
+            ensure!(
+                !args.flush,
+                "the process of {} is gone; mount the volume again to store what it staged",
+                path.display()
+            );
+            detach(&path, true)
+        }
+        Look::Served { pid, stages: true } if args.flush => {
+            // It was there a moment ago, and gone it has nothing to store.
+            let _ = kill_process(pid, Signal::USR1);
+            detach(&path, args.force)?;
+            if args.force {
+                end(pid);
+            }
+            wait_for_end(pid);
+            Ok(())
+        }
+        Look::Served { pid, .. } if args.force => {
             detach(&path, true)?;
             // Detached, it would serve the files that are open for as long as they are.
             end(pid);
             Ok(())
         }
-        Look::Served(_) | Look::Silent | Look::Foreign => detach(&path, args.force),
+        Look::Served { .. } | Look::Silent | Look::Foreign => detach(&path, args.force),
     }
 }
 
 /// What is behind a mountpoint.
 enum Look {
-    /// The process of ours with this id.
-    Served(Pid),
+    /// The process of ours with this id, which may have staged blocks.
+    Served { pid: Pid, stages: bool },
     /// A file system that is not ours, or not this user's.
     Foreign,
     /// Nobody: its process is gone.
@@ -61,13 +84,21 @@ fn look(path: &Path) -> Look {
     let point = path.to_owned();
     drop(task::thread("look", move || {
         // Opening a file always asks the process behind it; an attribute may be one that the kernel remembers.
-        let look = match std::fs::read(point.join(CONFIG_NAME)) {
+        let prefixed = format!("{INTERNAL_PREFIX}{CONFIG_NAME}");
+        let config = std::fs::read(point.join(CONFIG_NAME)).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => std::fs::read(point.join(prefixed)),
+            _ => Err(error),
+        });
+        let look = match config {
             Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Look::Dead,
             Err(_) => Look::Foreign,
             Ok(text) => {
                 let state = serde_json::from_slice::<MountState>(&text).ok();
-                let pid = state.and_then(|state| Pid::from_raw(i32::try_from(state.pid).ok()?));
-                pid.map_or(Look::Foreign, Look::Served)
+                let served = state.and_then(|state| {
+                    let pid = Pid::from_raw(i32::try_from(state.pid).ok()?)?;
+                    Some(Look::Served { pid, stages: state.staging.is_some() })
+                });
+                served.unwrap_or(Look::Foreign)
             }
         };
         // Nobody may be waiting any more.
@@ -79,6 +110,16 @@ fn look(path: &Path) -> Look {
 /// Asks the process of a mount to end; one that is gone by now is as good.
 fn end(pid: Pid) {
     let _ = kill_process(pid, Signal::TERM);
+}
+
+/// Waits until a process is gone, or only its parent has not noticed yet.
+fn wait_for_end(pid: Pid) {
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    // proc_pid_stat(5): the state follows the name, which ends with the last parenthesis.
+    let runs = |text: String| text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
+    while std::fs::read_to_string(&stat).is_ok_and(runs) {
+        std::thread::park_timeout(LOOK);
+    }
 }
 
 /// Whether something is mounted at `path`.

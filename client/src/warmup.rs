@@ -10,7 +10,7 @@ use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_types::{BlockKey, ByteSize};
 use shoal_vfs::{Vfs, VfsOptions};
-use shoal_volume::AttachOptions;
+use shoal_volume::{AttachOptions, RingReads};
 use std::collections::HashSet;
 use tokio::runtime::Handle;
 
@@ -43,7 +43,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ring: target.ring.clone(),
         memory: MEMORY,
         peer_timeout: std::time::Duration::from_secs(60),
+        reads: RingReads::default(),
         vfs: VfsOptions { max_readahead: 0 },
+        writes: None,
     };
     let attached = target.volume.attach(&options, Handle::current(), &registry).await?;
     let started = clock::now();

@@ -14,6 +14,10 @@ mod demo;
 mod failures;
 #[path = "cluster/identity.rs"]
 mod identity;
+#[path = "cluster/joining.rs"]
+mod joining;
+#[path = "cluster/leaving.rs"]
+mod leaving;
 #[path = "cluster/local_io.rs"]
 mod local_io;
 #[path = "cluster/metrics.rs"]

@@ -5,12 +5,26 @@
 mod rig;
 
 mod interop {
+    mod acls;
+    mod changelog;
+    mod dump;
     mod flags;
     mod import;
     mod live;
+    mod locks;
+    mod mount_flags;
+    mod names;
     mod pair;
+    mod quota;
+    mod redis;
     mod refusals;
+    mod removal;
     mod s3;
+    mod tier;
+    mod tools;
     mod tree;
+    mod upkeep;
     mod volumes;
+    mod writeback;
+    mod writing;
 }

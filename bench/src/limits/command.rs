@@ -12,6 +12,7 @@ use super::fuse::{FILE_BYTES, NullFuse};
 use super::memory;
 use super::pki::Pki;
 use super::quic::{Mtu, Quic};
+use super::settings;
 use super::tls::Tls;
 use super::uring::UringFile;
 use super::{BLOCK, CHUNK, MIB, PAGE};
@@ -52,6 +53,8 @@ pub enum Part {
     Uring,
     /// Bare QUIC over loopback.
     Quic,
+    /// What each QUIC setting Shoal keeps is worth.
+    QuicSettings,
     /// TLS over TCP on loopback.
     Tls,
     /// A FUSE file system that answers from memory.
@@ -89,6 +92,10 @@ fn measure(part: Part, args: &Args) -> anyhow::Result<Vec<Row>> {
             let start = |mtu| Quic::start(&pki, mtu, &placement);
             let connections = [start(Mtu::Internet)?, start(Mtu::Jumbo)?, start(Mtu::Loopback)?];
             let mut cases = quic_cases(&connections);
+            race(&mut cases, args.rounds, &effort)
+        }
+        Part::QuicSettings => {
+            let mut cases = settings::cases(&Pki::generate()?, &Placement::new(Place::Free)?)?;
             race(&mut cases, args.rounds, &effort)
         }
         Part::Tls => {

@@ -6,6 +6,7 @@ pub mod fuse;
 pub mod memory;
 pub mod pki;
 pub mod quic;
+pub mod settings;
 pub mod tls;
 pub mod uring;
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Connection, Endpoint, MtuDiscoveryConfig, Runtime, TransportConfig, UdpPoller};
@@ -65,10 +66,51 @@ impl Mtu {
     }
 }
 
-/// A connection whose other end is a thread of this process.
+/// What may be set otherwise than Shoal has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Packets are tried up to this payload; the library's own bound is 1452.
+    pub discover: u16,
+    /// Packets in one system call, at most; 1 leaves offload off.
+    pub segments: usize,
+    /// Kernel buffers of each socket; the system's default if false.
+    pub large_buffers: bool,
+    /// Bytes not yet acknowledged on one connection, at most; the library's default if `None`.
+    pub in_flight: Option<u64>,
+    /// Bytes of one stream the asking end takes unread; the library's default if `None`.
+    pub stream_window: Option<u32>,
+    /// Threads of each end's runtime; 1 is the calling thread alone.
+    pub threads: usize,
+    /// Connections, each on sockets of its own, that requests take turns on.
+    pub connections: usize,
+}
+
+impl Settings {
+    /// As Shoal has them for packets of `mtu`.
+    pub const fn of(mtu: Mtu) -> Settings {
+        Settings {
+            discover: mtu.payload(),
+            segments: mtu.segments(),
+            large_buffers: true,
+            in_flight: None,
+            stream_window: None,
+            threads: 1,
+            connections: 1,
+        }
+    }
+
+    fn runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
+        match self.threads {
+            1 => drive::runtime(),
+            threads => Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?),
+        }
+    }
+}
+
+/// One or more connections whose other end is a thread of this process.
 pub struct Quic {
     runtime: tokio::runtime::Runtime,
-    connection: Connection,
+    connections: Vec<Connection>,
     /// Where replies are gathered, as a reader of blocks would.
     target: RefCell<Aligned>,
     server_stop: Shutdown,
@@ -78,51 +120,62 @@ pub struct Quic {
 impl Quic {
     /// Connects over loopback, the server placed as the answering end, and waits until packets have reached the size of `mtu`.
     pub fn start(pki: &Pki, mtu: Mtu, placement: &Placement) -> anyhow::Result<Quic> {
+        let quic = Quic::with(pki, Settings::of(mtu), placement)?;
+        quic.discover(mtu)?;
+        Ok(quic)
+    }
+
+    /// Connects with `settings`, and gives packets the time to grow as far as those let them.
+    pub fn with(pki: &Pki, settings: Settings, placement: &Placement) -> anyhow::Result<Quic> {
         let (server_stop, (ready, bound)) = (Shutdown::new(), mpsc::channel());
         let mut config =
             quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(Arc::clone(&pki.server))?));
-        config.transport_config(Arc::new(transport(mtu)?));
+        config.transport_config(Arc::new(transport(&settings)?));
         let stop = server_stop.clone();
-        let serve_one = move || {
-            drive::runtime()?.block_on(async {
-                let endpoint = endpoint(mtu, Some(config))?;
-                let _ = ready.send(endpoint.local_addr()?);
+        let serve_all = move || {
+            settings.runtime()?.block_on(async {
+                let endpoints: Vec<Endpoint> = (0..settings.connections)
+                    .map(|_| endpoint(&settings, Some(config.clone())))
+                    .collect::<anyhow::Result<_>>()?;
+                let addrs = endpoints.iter().map(Endpoint::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
+                let _ = ready.send(addrs);
                 tokio::select! {
-                    result = serve(&endpoint) => result,
+                    result = try_join_all(endpoints.iter().map(serve)) => result.map(drop),
                     () = stop.wait() => Ok(()),
                 }
             })
         };
-        let server = placement.serving(|| Ok(task::thread("limit-quic", serve_one)))?;
-        let addr: SocketAddr = bound.recv().context("the server thread ended")?;
+        let server = placement.serving(|| Ok(task::thread("limit-quic", serve_all)))?;
+        let addrs = bound.recv().context("the server thread ended")?;
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(Arc::clone(&pki.client))?));
-        config.transport_config(Arc::new(transport(mtu)?));
-        let runtime = drive::runtime()?;
-        let connection =
-            runtime.block_on(async { anyhow::Ok(endpoint(mtu, None)?.connect_with(config, addr, NAME)?.await?) })?;
+        config.transport_config(Arc::new(transport(&settings)?));
+        let runtime = settings.runtime()?;
+        let connect =
+            async |addr| anyhow::Ok(endpoint(&settings, None)?.connect_with(config.clone(), addr, NAME)?.await?);
+        let connections = runtime.block_on(try_join_all(addrs.into_iter().map(connect)))?;
         let target = RefCell::new(Aligned::zeroed(BLOCK));
-        let quic = Quic { runtime, connection, target, server_stop, server: Some(server) };
-        quic.discover(mtu)?;
+        let quic = Quic { runtime, connections, target, server_stop, server: Some(server) };
+        quic.get(&Effort::ops(10), BLOCK, 1)?;
         Ok(quic)
     }
 
     /// Requests of `size` bytes, at most a block, `depth` at a time.
     pub fn get(&self, effort: &Effort, size: usize, depth: usize) -> anyhow::Result<Sample> {
         ensure!(size <= BLOCK, "size {size} out of range");
-        self.runtime.block_on(drive::repeat(effort, depth, async |_| {
-            self.get_one(size).await?;
+        self.runtime.block_on(drive::repeat(effort, depth, async |number| {
+            self.get_one(&self.connections[number as usize % self.connections.len()], size).await?;
             Ok(size)
         }))
     }
 
-    /// Packets lost so far as the client's side of the path saw it, and packets sent; losses on loopback mean full buffers.
+    /// Packets lost so far as the client's side of the paths saw it, and packets sent; losses on loopback mean full buffers.
     pub fn packets_lost_and_sent(&self) -> (u64, u64) {
-        let path = self.connection.stats().path;
-        (path.lost_packets, path.sent_packets)
+        let paths = self.connections.iter().map(|connection| connection.stats().path);
+        paths.fold((0, 0), |(lost, sent), path| (lost + path.lost_packets, sent + path.sent_packets))
     }
 
-    async fn get_one(&self, size: usize) -> anyhow::Result<()> {
-        let (mut send, mut receive) = self.connection.open_bi().await?;
+    async fn get_one(&self, connection: &Connection, size: usize) -> anyhow::Result<()> {
+        let (mut send, mut receive) = connection.open_bi().await?;
         send.write_all(&(size as u32).to_le_bytes()).await?;
         send.finish()?;
         let mut received = 0;
@@ -141,19 +194,23 @@ impl Quic {
     fn discover(&self, mtu: Mtu) -> anyhow::Result<()> {
         for _ in 0..DISCOVERY_BLOCKS_MAX {
             self.get(&Effort::ops(1), BLOCK, 1)?;
-            if self.connection.stats().path.current_mtu == mtu.payload() {
+            if self.packet() == mtu.payload() {
                 self.get(&Effort::ops(10), BLOCK, 1)?;
                 return Ok(());
             }
         }
-        let found = self.connection.stats().path.current_mtu;
-        anyhow::bail!("path MTU discovery stayed at {found} bytes instead of {}", mtu.payload())
+        anyhow::bail!("path MTU discovery stayed at {} bytes instead of {}", self.packet(), mtu.payload())
+    }
+
+    /// The smallest packet size in use.
+    fn packet(&self) -> u16 {
+        self.connections.iter().map(|connection| connection.stats().path.current_mtu).min().unwrap_or_default()
     }
 }
 
 impl Drop for Quic {
     fn drop(&mut self) {
-        self.connection.close(0u32.into(), b"done");
+        self.connections.iter().for_each(|connection| connection.close(0u32.into(), b"done"));
         self.server_stop.trigger();
         if let Some(server) = self.server.take() {
             let _ = server.join();
@@ -161,27 +218,31 @@ impl Drop for Quic {
     }
 }
 
-fn transport(mtu: Mtu) -> anyhow::Result<TransportConfig> {
+fn transport(settings: &Settings) -> anyhow::Result<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu.payload());
+    discovery.upper_bound(settings.discover);
     let mut transport = TransportConfig::default();
     transport
         .mtu_discovery_config(Some(discovery))
-        .enable_segmentation_offload(mtu.segments() > 1)
+        .enable_segmentation_offload(settings.segments > 1)
         .max_concurrent_bidi_streams((DEPTH_MAX as u32).into())
         .max_idle_timeout(Some(Duration::from_secs(600).try_into()?))
         .keep_alive_interval(Some(Duration::from_secs(5)));
+    settings.in_flight.map(|bytes| transport.send_window(bytes));
+    settings.stream_window.map(|bytes| transport.stream_receive_window(bytes.into()));
     Ok(transport)
 }
 
-fn endpoint(mtu: Mtu, server: Option<quinn::ServerConfig>) -> anyhow::Result<Endpoint> {
+fn endpoint(settings: &Settings, server: Option<quinn::ServerConfig>) -> anyhow::Result<Endpoint> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback socket")?;
-    enlarge(&socket)?;
+    if settings.large_buffers {
+        enlarge(&socket)?;
+    }
     let runtime = Arc::new(quinn::TokioRuntime);
-    let socket = Arc::new(Segmented { inner: runtime.wrap_udp_socket(socket)?, segments: mtu.segments() });
+    let socket = Arc::new(Segmented { inner: runtime.wrap_udp_socket(socket)?, segments: settings.segments });
     let mut config = quinn::EndpointConfig::default();
     // What the peer may send: quinn's default is 1472. The buffer is 2048 times as large, so no larger than needed.
-    config.max_udp_payload_size(mtu.payload().max(1472))?;
+    config.max_udp_payload_size(settings.discover.max(1472))?;
     Endpoint::new_with_abstract_socket(config, server, socket, runtime).context("no QUIC endpoint")
 }
 
@@ -194,6 +255,7 @@ fn enlarge(socket: &UdpSocket) -> io::Result<()> {
     plain.set_send_buffer_size(SOCKET_BYTES)
 }
 
+/// Answers one connection.
 async fn serve(endpoint: &Endpoint) -> anyhow::Result<()> {
     let body = Bytes::from(shoal_testkit::seeded_bytes(5, BLOCK));
     let connection = endpoint.accept().await.context("the endpoint was closed")?.await?;

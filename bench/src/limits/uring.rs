@@ -14,6 +14,7 @@ use anyhow::{Context, ensure};
 use io_uring::{IoUring, opcode, squeue, types};
 use shoal_runtime::clock;
 use shoal_testkit::Rng;
+use shoal_types::checksum::crc32c;
 
 use crate::buffer::Aligned;
 use crate::limits::BLOCK;
@@ -39,6 +40,15 @@ pub struct UringFile {
 enum Direction {
     Read,
     Write,
+}
+
+/// What becomes of bytes that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Nobody looks at them.
+    None,
+    /// They are hashed; the next operation starts before the next bytes are.
+    Hash,
 }
 
 impl UringFile {
@@ -69,12 +79,17 @@ impl UringFile {
 
     /// Reads of `block` bytes at random multiples of it, `depth` at a time.
     pub fn read(&mut self, effort: &Effort, block: usize, depth: usize) -> anyhow::Result<Sample> {
-        self.run(effort, Direction::Read, block, depth)
+        self.run(effort, Direction::Read, Use::None, block, depth)
+    }
+
+    /// [`UringFile::read`], and hashes what came: the least that a reader does who checks it.
+    pub fn read_hashed(&mut self, effort: &Effort, block: usize, depth: usize) -> anyhow::Result<Sample> {
+        self.run(effort, Direction::Read, Use::Hash, block, depth)
     }
 
     /// Writes of `block` bytes at random multiples of it, `depth` at a time; not synced.
     pub fn write(&mut self, effort: &Effort, block: usize, depth: usize) -> anyhow::Result<Sample> {
-        self.run(effort, Direction::Write, block, depth)
+        self.run(effort, Direction::Write, Use::None, block, depth)
     }
 
     fn register(&mut self) -> io::Result<()> {
@@ -95,7 +110,14 @@ impl UringFile {
         Ok(())
     }
 
-    fn run(&mut self, effort: &Effort, way: Direction, block: usize, depth: usize) -> anyhow::Result<Sample> {
+    fn run(
+        &mut self,
+        effort: &Effort,
+        way: Direction,
+        then: Use,
+        block: usize,
+        depth: usize,
+    ) -> anyhow::Result<Sample> {
         ensure!((1..=DEPTH_MAX).contains(&depth) && block <= BLOCK, "depth {depth} or block {block} out of range");
         let mut meter = Meter::start(effort);
         let mut began: Vec<Instant> = vec![clock::now(); depth];
@@ -116,8 +138,12 @@ impl UringFile {
                 break;
             }
             self.wait()?;
-            for done in self.ring.completion() {
+            let together = if then == Use::Hash { 1 } else { depth };
+            for done in self.ring.completion().take(together) {
                 let slot = done.user_data() as usize;
+                if then == Use::Hash {
+                    std::hint::black_box(crc32c(&self.slots[slot * BLOCK..][..block]));
+                }
                 free.push(slot);
                 meter.done(began[slot], block as u64);
                 if done.result() != block as i32 {

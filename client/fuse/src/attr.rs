@@ -1,9 +1,11 @@
-//! Volume attributes as the kernel wants them.
+//! Volume attributes as the kernel wants them, and which of its extended attributes are none.
 
+use std::ffi::OsStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, INodeNo};
 use shoal_format::{Attr, FileType, Ino, Time};
+use shoal_meta::AclKind;
 
 /// Preferred I/O size reported by stat, in bytes: what the kernel's read-ahead asks for in one request at best.
 const PREFERRED_IO_BYTES: u32 = 128 << 10;
@@ -49,9 +51,25 @@ pub(crate) fn file_attr(ino: Ino, attr: &Attr) -> FileAttr {
     }
 }
 
+/// Which ACL the extended attribute `name` stands for, if any.
+pub(crate) fn acl_kind(name: &OsStr) -> Option<AclKind> {
+    match name.to_str() {
+        Some("system.posix_acl_access") => Some(AclKind::Access),
+        Some("system.posix_acl_default") => Some(AclKind::Default),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_attributes_stand_for_acls() {
+        assert_eq!(acl_kind(OsStr::new("system.posix_acl_access")), Some(AclKind::Access));
+        assert_eq!(acl_kind(OsStr::new("system.posix_acl_default")), Some(AclKind::Default));
+        assert_eq!(acl_kind(OsStr::new("user.posix_acl_access")), None);
+    }
 
     #[test]
     fn times_before_1970_are_kept() {

@@ -1,14 +1,16 @@
 //! What the kernel's file handles stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use fuser::FileHandle;
-use parking_lot::RwLock;
+use fuser::{FileHandle, LockOwner};
+use parking_lot::{Mutex, RwLock};
 use shoal_meta::DirEntry;
 use shoal_vfs::OpenFile;
+
+use crate::access_log::LogReader;
 
 /// One open handle.
 pub(crate) enum Handle {
@@ -18,6 +20,8 @@ pub(crate) enum Handle {
     Dir(DirHandle),
     /// A virtual file, with its content as it was when it was opened.
     Virtual(Vec<u8>),
+    /// The access log from when it was opened.
+    Log(LogReader),
 }
 
 /// An open directory.
@@ -54,5 +58,46 @@ impl Handles {
 
     pub(crate) fn len(&self) -> usize {
         self.open.read().len()
+    }
+}
+
+/// The kernel's owners of locks that were taken through each handle: what is not given back by a `flush` goes with the handle.
+#[derive(Default)]
+pub(crate) struct LockedHandles(Mutex<HashMap<u64, HashSet<u64>>>);
+
+impl LockedHandles {
+    pub(crate) fn note(&self, fh: FileHandle, owner: LockOwner) {
+        self.0.lock().entry(fh.0).or_default().insert(owner.0);
+    }
+
+    pub(crate) fn forget(&self, fh: FileHandle, owner: LockOwner) {
+        let mut handles = self.0.lock();
+        if let Some(owners) = handles.get_mut(&fh.0) {
+            owners.remove(&owner.0);
+            if owners.is_empty() {
+                handles.remove(&fh.0);
+            }
+        }
+    }
+
+    pub(crate) fn take(&self, fh: FileHandle) -> HashSet<u64> {
+        self.0.lock().remove(&fh.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_known_until_their_handle_is_gone() {
+        let handles = LockedHandles::default();
+        for owner in [1, 2, 2] {
+            handles.note(FileHandle(6), LockOwner(owner));
+        }
+        handles.forget(FileHandle(6), LockOwner(1));
+        handles.forget(FileHandle(7), LockOwner(2));
+        assert_eq!(handles.take(FileHandle(6)), HashSet::from([2]));
+        assert_eq!(handles.take(FileHandle(6)), HashSet::new());
     }
 }

@@ -1,6 +1,8 @@
 //! Counters of the FUSE edge.
 
-use shoal_runtime::metrics::{Counter, CounterVec, Gauge, Histogram, LATENCY_BUCKETS, Registry};
+use std::time::Duration;
+
+use shoal_runtime::metrics::{Counter, CounterVec, Gauge, Histogram, HistogramVec, LATENCY_BUCKETS, Registry};
 use shoal_types::ErrorKind;
 
 /// Metrics of one mount.
@@ -13,9 +15,12 @@ pub(crate) struct FuseMetrics {
     pub reads_waited: Counter,
     /// Duration of the reads that waited, in seconds.
     pub read_seconds: Histogram,
+    /// Bytes taken in from the kernel for writes.
+    pub write_bytes: Counter,
     /// Open handles.
     pub handles: Gauge,
     errors: CounterVec,
+    ops: HistogramVec,
 }
 
 impl FuseMetrics {
@@ -31,9 +36,22 @@ impl FuseMetrics {
                 "Duration of reads that waited for a tier",
                 LATENCY_BUCKETS,
             ),
+            write_bytes: registry
+                .counter("shoal_fuse_write_bytes_total", "Bytes taken in from the kernel for writes of files"),
             handles: registry.gauge("shoal_fuse_open_handles", "Open file and directory handles"),
+            ops: registry.histograms(
+                "shoal_fuse_op_duration_seconds",
+                "Duration of requests of the kernel, by kind; reads and writes answered at once are left out",
+                &["op"],
+                LATENCY_BUCKETS,
+            ),
             errors: registry.counters("shoal_fuse_errors_total", "Failed operations by kind", &["kind"]),
         }
+    }
+
+    /// A request was answered by a task.
+    pub(crate) fn op(&self, name: &str, took: Duration) {
+        self.ops.with(&[name]).observe(took.as_secs_f64());
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {

@@ -64,11 +64,12 @@ pub struct Mounted {
 pub fn mount(vfs: Vfs, options: FuseOptions, runtime: Handle, registry: Registry) -> Result<Mounted, MountError> {
     let path = options.mountpoint.clone();
     check_mountpoint(&path)?;
-    let config = session_config(&options);
+    let config = session_config(&options, vfs.is_writable());
     let owner = (rustix_uid(), rustix_gid());
     let fs = ShoalFs::new(vfs, options, runtime, registry, owner);
     let refused = |source| MountError::Refused { path: path.clone(), source };
-    let session = Session::new(fs, &path, &config).and_then(Session::spawn).map_err(refused)?;
+    let session = Session::new(fs.clone(), &path, &config).and_then(Session::spawn).map_err(refused)?;
+    fs.notify_through(session.notifier());
     raise_readahead(&path);
     Ok(Mounted { session, mountpoint: path })
 }
@@ -146,11 +147,11 @@ fn unescape(text: &str) -> String {
     out + rest
 }
 
-fn session_config(options: &FuseOptions) -> Config {
+fn session_config(options: &FuseOptions, writable: bool) -> Config {
     let mut mount_options = vec![
         MountOption::FSName(options.fsname.clone()),
         MountOption::Subtype("shoal".into()),
-        MountOption::RO,
+        if writable { MountOption::RW } else { MountOption::RO },
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
         MountOption::NoDev,

@@ -6,24 +6,29 @@
 use std::ffi::OsStr;
 use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use fuser::{
-    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
-    ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyXattr, Request,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use shoal_format::{FileType, Ino};
-use shoal_meta::DirEntry;
+use shoal_format::{Attr, FileType, Ino};
+use shoal_meta::{DirEntry, MetaError, NewInode};
 use shoal_runtime::{clock, metrics::Registry, task};
 use shoal_types::{Ctx, ErrorKind};
 use shoal_vfs::{OpenFile, Vfs, VfsError};
 use tokio::runtime::Handle as Runtime;
 
-use crate::attr::{file_attr, kind};
-use crate::errno::{errno, read_errno};
-use crate::handles::{DirHandle, Handle, Handles};
+use crate::access_log::{AccessLog, Op, note_failure};
+use crate::asked::Asked;
+use crate::attr::{acl_kind, file_attr, kind};
+use crate::errno::{errno_of, read_errno, write_errno_of};
+use crate::handles::{DirHandle, Handle, Handles, LockedHandles};
 use crate::metrics::FuseMetrics;
 use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
 use crate::statfs::{BLOCK_BYTES, Space};
@@ -32,8 +37,14 @@ use crate::virtual_files::VirtualFile;
 /// Requests the kernel may have in flight in the background (read-ahead, direct I/O). fuser's default of 16 throttles both.
 const MAX_BACKGROUND: u16 = 256;
 
+/// Longest name in bytes; the kernel lets longer ones through.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Mode of symbolic links; nobody looks at it.
+const SYMLINK_MODE: u32 = 0o777;
+
 /// Inode numbers are never reused, so every generation is the first.
-const GENERATION: Generation = Generation(0);
+pub(crate) const GENERATION: Generation = Generation(0);
 
 /// The file system the kernel talks to. Cheap to clone: a task takes a clone with it.
 #[derive(Clone)]
@@ -42,9 +53,13 @@ pub(crate) struct ShoalFs(Arc<Inner>);
 struct Inner {
     vfs: Vfs,
     handles: Handles,
+    locked: LockedHandles,
+    /// Tells the kernel what it must forget; set once the mount serves.
+    notifier: OnceLock<Notifier>,
     runtime: Runtime,
     registry: Registry,
     metrics: FuseMetrics,
+    access_log: AccessLog,
     options: FuseOptions,
     owner: (u32, u32),
 }
@@ -57,28 +72,115 @@ impl ShoalFs {
         registry: Registry,
         owner: (u32, u32),
     ) -> ShoalFs {
-        let metrics = FuseMetrics::register(&registry);
-        ShoalFs(Arc::new(Inner { vfs, handles: Handles::default(), runtime, registry, metrics, options, owner }))
+        let (metrics, access_log) = (FuseMetrics::register(&registry), AccessLog::default());
+        let (handles, locked, notifier) = (Handles::default(), LockedHandles::default(), OnceLock::new());
+        ShoalFs(Arc::new(Inner {
+            vfs,
+            handles,
+            locked,
+            notifier,
+            runtime,
+            registry,
+            metrics,
+            access_log,
+            options,
+            owner,
+        }))
     }
 
-    fn spawn<F>(&self, name: &'static str, work: F)
+    pub(crate) fn vfs(&self) -> &Vfs {
+        &self.0.vfs
+    }
+
+    /// The volume's inode that the kernel calls `number`: its root is where the mount begins.
+    pub(crate) fn ino(&self, number: INodeNo) -> Ino {
+        if number == INodeNo::ROOT { self.0.options.root } else { Ino(number.0) }
+    }
+
+    /// What the kernel calls the volume's inode `ino`.
+    pub(crate) fn number(&self, ino: Ino) -> INodeNo {
+        if ino == self.0.options.root { INodeNo::ROOT } else { INodeNo(ino.0) }
+    }
+
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.0.access_log
+    }
+
+    pub(crate) fn metrics(&self) -> &FuseMetrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn handle(&self, fh: FileHandle) -> Option<Arc<Handle>> {
+        self.0.handles.get(fh)
+    }
+
+    pub(crate) fn options(&self) -> &FuseOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn locked_handles(&self) -> &LockedHandles {
+        &self.0.locked
+    }
+
+    /// From now on the kernel can be told what it must forget.
+    pub(crate) fn notify_through(&self, notifier: Notifier) {
+        drop(self.0.notifier.set(notifier));
+    }
+
+    /// Has the kernel forget what it holds of a file's bytes and attributes.
+    pub(crate) async fn forget_pages(&self, ino: INodeNo) {
+        let fs = self.clone();
+        // It waits for reads of the file that are under way.
+        let told = task::blocking("forget-pages", move || match fs.0.notifier.get() {
+            Some(notifier) => notifier.inval_inode(ino, 0, 0),
+            None => Ok(()),
+        });
+        if let Err(error) = told.await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%ino, %error, "the kernel may show old bytes for as long as it trusts attributes");
+        }
+    }
+
+    /// How long the kernel trusts a name of what has these attributes.
+    pub(crate) fn entry_ttl(&self, attr: &Attr) -> Duration {
+        let FuseOptions { entry_ttl, dir_entry_ttl, .. } = self.0.options;
+        if attr.kind == FileType::Directory { dir_entry_ttl } else { entry_ttl }
+    }
+
+    pub(crate) fn opened_file(&self, file: OpenFile) -> FileHandle {
+        self.opened(Handle::File(Arc::new(file)))
+    }
+
+    /// Answers a request in a task of its own.
+    pub(crate) fn spawn<F>(&self, op: impl Into<Op>, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(task::spawn_on(&self.0.runtime, name, work));
+        let (fs, op, start) = (self.clone(), op.into(), clock::now());
+        drop(task::spawn_on(&self.0.runtime, op.name, async move {
+            match fs.0.access_log.is_read() {
+                true => fs.0.access_log.watch(op, work).await,
+                false => work.await,
+            }
+            fs.0.metrics.op(op.name, start.elapsed());
+        }));
     }
 
     /// Counts and logs a failure, and gives its errno.
-    fn failed(&self, op: &'static str, ino: u64, error: &VfsError) -> Errno {
+    pub(crate) fn failed(&self, op: &'static str, ino: u64, error: &VfsError) -> Errno {
         self.0.metrics.error(error.kind());
-        let read = op == "read";
-        if error.kind() == ErrorKind::NotFound && !read {
-            // Another client removed it: what a kernel with a memory of its own meets every day.
-            tracing::debug!(op, ino, %error, "it is gone");
+        note_failure(|| error.to_string());
+        if op != "read" && is_ordinary(error) {
+            tracing::debug!(op, ino, %error, "refused");
         } else {
             tracing::warn!(op, ino, error = error as &dyn std::error::Error, "operation failed");
         }
-        if read { read_errno(error.kind()) } else { errno(error.kind()) }
+        match op {
+            "read" => read_errno(error.kind()),
+            "write" | "flush" | "fsync" => write_errno_of(error),
+            _ => errno_of(error),
+        }
     }
 
     fn opened(&self, handle: Handle) -> FileHandle {
@@ -87,21 +189,17 @@ impl ShoalFs {
         fh
     }
 
-    fn closed(&self, fh: FileHandle) {
-        if let Some(handle) = self.0.handles.remove(fh)
-            && let Handle::File(file) = &*handle
-        {
-            self.0.vfs.close(file);
-        }
+    pub(crate) fn closed(&self, fh: FileHandle) -> Option<Arc<Handle>> {
+        let handle = self.0.handles.remove(fh);
         self.0.metrics.handles.set(self.0.handles.len() as i64);
+        handle
     }
 
     async fn lookup_entry(&self, parent: Ino, name: &[u8], reply: ReplyEntry) {
         let options = &self.0.options;
         match self.0.vfs.lookup(parent, name).await {
             Ok(Some((ino, attr))) => {
-                let entry_ttl =
-                    if attr.kind == FileType::Directory { options.dir_entry_ttl } else { options.entry_ttl };
+                let entry_ttl = self.entry_ttl(&attr);
                 reply.entry_with_ttls(&options.attr_ttl, &entry_ttl, &file_attr(ino, &attr), GENERATION);
             }
             Ok(None) if options.negative_ttl > Duration::ZERO => {
@@ -110,7 +208,10 @@ impl ShoalFs {
                 absent.ino = INodeNo(0);
                 reply.entry(&options.negative_ttl, &absent, GENERATION);
             }
-            Ok(None) => reply.error(Errno::ENOENT),
+            Ok(None) => {
+                note_failure(|| "no such file or directory".to_owned());
+                reply.error(Errno::ENOENT);
+            }
             Err(error) => reply.error(self.failed("lookup", parent.0, &error)),
         }
     }
@@ -120,11 +221,16 @@ impl ShoalFs {
         let listing = async {
             let attr = self.0.vfs.getattr(ino).await?;
             let entries = self.0.vfs.readdir(ino).await?;
-            let parent = if attr.parent.0 == 0 { ino.0 } else { attr.parent.0 };
+            let above = if ino == self.0.options.root || attr.parent == Ino::NONE { ino } else { attr.parent };
+            let parent = self.number(above).0;
             Ok::<_, VfsError>(DirHandle { parent, entries, listed })
         };
         match listing.await {
-            Ok(dir) => reply.opened(self.opened(Handle::Dir(dir)), FopenFlags::empty()),
+            Ok(dir) => {
+                let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+                let flags = if self.0.options.readdir_cache { kept } else { FopenFlags::empty() };
+                reply.opened(self.opened(Handle::Dir(dir)), flags);
+            }
             Err(error) => reply.error(self.failed("opendir", ino.0, &error)),
         }
     }
@@ -133,7 +239,7 @@ impl ShoalFs {
         match self.0.vfs.open(ino).await {
             Ok(opened) => {
                 let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                reply.opened(self.opened(Handle::File(Arc::new(opened.file))), flags);
+                reply.opened(self.opened_file(opened.file), flags);
             }
             Err(error) => reply.error(self.failed("open", ino.0, &error)),
         }
@@ -178,7 +284,7 @@ impl ShoalFs {
                     Err(error) => return reply.error(self.failed("readdirplus", entry.ino.0, &error)),
                 },
             };
-            let entry_ttl = if attr.kind == FileType::Directory { options.dir_entry_ttl } else { options.entry_ttl };
+            let entry_ttl = self.entry_ttl(&attr);
             let (name, ttl) = (OsStr::from_bytes(&entry.name), options.attr_ttl.min(entry_ttl));
             if reply.add(INodeNo(entry.ino.0), index as u64 + 3, name, &ttl, &file_attr(entry.ino, &attr), GENERATION) {
                 break;
@@ -190,6 +296,22 @@ impl ShoalFs {
     fn list_xattrs(names: &[bytes::Bytes]) -> Vec<u8> {
         names.iter().flat_map(|name| name.iter().copied().chain([0])).collect()
     }
+}
+
+/// What programs meet every day: the rules of a file system forbid it, or another client was faster.
+fn is_ordinary(error: &VfsError) -> bool {
+    let by_rule = matches!(
+        error,
+        VfsError::Meta(
+            MetaError::Refused { .. }
+                | MetaError::Exists { .. }
+                | MetaError::Taken { .. }
+                | MetaError::NotDirectory { .. }
+                | MetaError::Invalid { .. }
+                | MetaError::NoSpace { .. }
+        )
+    );
+    by_rule || error.kind() == ErrorKind::NotFound
 }
 
 /// Answers a request for an extended attribute by the kernel's protocol: size 0 asks for the length only.
@@ -225,9 +347,20 @@ impl Filesystem for ShoalFs {
             // What the kernel does not know it does without; none of these changes what programs see.
             let _ = config.add_capabilities(wanted);
         }
+        // Where nothing can be recorded the kernel keeps locks to itself, and to this host.
+        if self.0.vfs.is_writable() {
+            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_LOCKS);
+            let _ = config.add_capabilities(InitFlags::FUSE_FLOCK_LOCKS);
+        }
         // Only where there are ACLs: with this the kernel asks for one with every inode it checks.
         if self.0.options.acl {
             let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
+            // A default ACL takes the umask's place, so that is ours to apply.
+            let _ = config.add_capabilities(InitFlags::FUSE_DONT_MASK);
+        }
+        // The kernel would take the programs' own umask away first.
+        if self.0.options.umask.is_some() {
+            let _ = config.add_capabilities(InitFlags::FUSE_DONT_MASK);
         }
         if let Err(most) = config.set_max_readahead(KERNEL_READAHEAD_BYTES) {
             let _ = config.set_max_readahead(most);
@@ -237,56 +370,63 @@ impl Filesystem for ShoalFs {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if parent == INodeNo::ROOT
-            && let Some(file) = VirtualFile::named(name.as_bytes())
+            && let Some(file) = VirtualFile::named(name.as_bytes(), self.0.options.internal_prefix)
         {
             let (uid, gid) = self.0.owner;
             return reply.entry(&self.0.options.attr_ttl, &file.attr(uid, gid), GENERATION);
         }
+        if name.len() > NAME_BYTES_MAX {
+            return reply.error(Errno::ENAMETOOLONG);
+        }
         let (fs, name) = (self.clone(), name.as_bytes().to_vec());
-        self.spawn("lookup", async move { fs.lookup_entry(Ino(parent.0), &name, reply).await });
+        self.spawn(Op::of("lookup", req, parent), async move { fs.lookup_entry(fs.ino(parent), &name, reply).await });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         if let Some(file) = VirtualFile::numbered(ino) {
             let (uid, gid) = self.0.owner;
             return reply.attr(&self.0.options.attr_ttl, &file.attr(uid, gid));
         }
         let fs = self.clone();
-        self.spawn("getattr", async move {
-            match fs.0.vfs.getattr(Ino(ino.0)).await {
+        self.spawn(Op::of("getattr", req, ino), async move {
+            match fs.0.vfs.getattr(fs.ino(ino)).await {
                 Ok(attr) => reply.attr(&fs.0.options.attr_ttl, &file_attr(Ino(ino.0), &attr)),
                 Err(error) => reply.error(fs.failed("getattr", ino.0, &error)),
             }
         });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let fs = self.clone();
-        self.spawn("readlink", async move {
-            match fs.0.vfs.readlink(Ino(ino.0)).await {
+        self.spawn(Op::of("readlink", req, ino), async move {
+            match fs.0.vfs.readlink(fs.ino(ino)).await {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(fs.failed("readlink", ino.0, &error)),
             }
         });
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         if let Some(file) = VirtualFile::numbered(ino) {
             let content = match file {
+                VirtualFile::AccessLog => {
+                    let fh = self.opened(Handle::Log(self.0.access_log.open()));
+                    return reply.opened(fh, FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NONSEEKABLE);
+                }
                 VirtualFile::Config => self.0.options.config_json.clone().into_bytes(),
                 VirtualFile::Stats => self.0.registry.gather_text().into_bytes(),
             };
             return reply.opened(self.opened(Handle::Virtual(content)), FopenFlags::FOPEN_DIRECT_IO);
         }
         let fs = self.clone();
-        self.spawn("open", async move { fs.open_file(Ino(ino.0), reply).await });
+        self.spawn(Op::of("open", req, ino), async move { fs.open_file(fs.ino(ino), reply).await });
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -298,43 +438,184 @@ impl Filesystem for ShoalFs {
         let Some(handle) = self.0.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &*handle {
             Handle::Virtual(content) => reply.data(slice_of(content, offset, size)),
+            Handle::Log(_) => {
+                let (runtime, handle) = (&self.0.runtime, handle.clone());
+                // Not logged: each line read would be the next line.
+                drop(task::spawn_on(runtime, "accesslog", async move {
+                    if let Handle::Log(log) = &*handle {
+                        reply.data(&log.read(size as usize).await);
+                    }
+                }));
+            }
             Handle::Dir(_) => reply.error(Errno::EISDIR),
             Handle::File(file) => match self.0.vfs.try_read(file, offset, size) {
                 Some(bytes) => {
                     self.0.metrics.reads_inline.add(1);
                     self.0.metrics.read_bytes.add(bytes.len() as u64);
                     reply.data(&bytes);
+                    if self.0.access_log.is_read() {
+                        self.0.access_log.write(Op::of("read", req, ino), None, Duration::ZERO);
+                    }
                 }
                 None => {
                     let (fs, file) = (self.clone(), file.clone());
-                    self.spawn("read", async move { fs.read_file(ino, file, offset, size, reply).await });
+                    self.spawn(
+                        Op::of("read", req, ino),
+                        async move { fs.read_file(ino, file, offset, size, reply).await },
+                    );
                 }
             },
         }
     }
 
-    /// Nothing is written, so nothing is flushed: by ENOSYS the kernel learns to close files without asking.
-    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.on_write(ino, fh, offset, data, reply);
+    }
+
+    fn flush(&self, _req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
+        if self.0.vfs.is_writable() {
+            self.on_flush("flush", ino, fh, Some(lock_owner), reply);
+        } else {
+            // Nothing is written, so nothing is flushed: by this the kernel learns to close files without asking.
+            reply.error(Errno::ENOSYS);
+        }
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.on_flush("fsync", ino, fh, None, reply);
+    }
+
+    /// Names are in the database when the call that changed them returns.
+    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.on_fallocate(ino, (offset, length), mode, reply);
+    }
+
+    fn lseek(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.on_seek(ino, fh, offset, whence, reply);
+    }
+
+    /// Files are always ready: by this the kernel learns to say so without asking.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
         reply.error(Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.on_copy((ino_in, offset_in), (ino_out, offset_out), len, reply);
     }
 
     fn release(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.closed(fh);
-        reply.ok();
+        self.on_release(ino, fh, reply);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn getlk(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        self.on_getlk(ino, Asked { fh, owner, start, end, kind, pid }, reply);
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.on_setlk(req, ino, Asked { fh, owner, start, end, kind, pid }, sleep, reply);
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove_name(req, parent, name, reply);
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove_dir(req, parent, name, reply);
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.move_name(req, (parent, name), (newparent, newname), flags, reply);
+    }
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.clone();
-        self.spawn("opendir", async move { fs.open_dir(Ino(ino.0), reply).await });
+        self.spawn(Op::of("opendir", req, ino), async move { fs.open_dir(fs.ino(ino), reply).await });
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -354,10 +635,10 @@ impl Filesystem for ShoalFs {
         reply.ok();
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let Some(handle) = self.0.handles.get(fh) else { return reply.error(Errno::EBADF) };
         let fs = self.clone();
-        self.spawn("readdirplus", async move {
+        self.spawn(Op::of("readdirplus", req, ino), async move {
             match &*handle {
                 Handle::Dir(dir) => fs.plus_entries(ino, dir, offset, reply).await,
                 _ => reply.error(Errno::ENOTDIR),
@@ -366,30 +647,39 @@ impl Filesystem for ShoalFs {
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.closed(fh);
+        drop(self.closed(fh));
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         let fs = self.clone();
-        self.spawn("statfs", async move {
+        self.spawn(Op::of("statfs", req, ino), async move {
             match fs.0.vfs.statfs().await {
                 Ok(stat) => {
                     let Space { blocks, blocks_free, files, files_free } = Space::of(&stat);
-                    reply.statfs(blocks, blocks_free, blocks_free, files, files_free, BLOCK_BYTES, 255, BLOCK_BYTES);
+                    reply.statfs(
+                        blocks,
+                        blocks_free,
+                        blocks_free,
+                        files,
+                        files_free,
+                        BLOCK_BYTES,
+                        NAME_BYTES_MAX as u32,
+                        BLOCK_BYTES,
+                    );
                 }
                 Err(error) => reply.error(fs.failed("statfs", 1, &error)),
             }
         });
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::ENODATA);
         }
         let (fs, name) = (self.clone(), name.as_bytes().to_vec());
-        self.spawn("getxattr", async move {
-            match fs.0.vfs.getxattr(Ino(ino.0), &name).await {
+        self.spawn(Op::of("getxattr", req, ino), async move {
+            match fs.0.vfs.getxattr(fs.ino(ino), &name).await {
                 Ok(Some(value)) => reply_xattr(reply, size, &value),
                 Ok(None) => reply.error(Errno::ENODATA),
                 Err(error) => reply.error(fs.failed("getxattr", ino.0, &error)),
@@ -397,16 +687,90 @@ impl Filesystem for ShoalFs {
         });
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         if VirtualFile::numbered(ino).is_some() {
             return reply_xattr(reply, size, &[]);
         }
         let fs = self.clone();
-        self.spawn("listxattr", async move {
-            match fs.0.vfs.listxattr(Ino(ino.0)).await {
+        self.spawn(Op::of("listxattr", req, ino), async move {
+            match fs.0.vfs.listxattr(fs.ino(ino)).await {
                 Ok(names) => reply_xattr(reply, size, &ShoalFs::list_xattrs(&names)),
                 Err(error) => reply.error(fs.failed("listxattr", ino.0, &error)),
             }
         });
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.make_file(req, parent, name, (mode, umask), flags, reply);
+    }
+
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        self.make_node(req, parent, name, (mode, umask), rdev, reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make(req, parent, name, NewInode::Directory, (mode, umask), reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
+        self.make(req, parent, name, NewInode::Symlink(target), (SYMLINK_MODE, 0), reply);
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.make_link(req, ino, parent, name, reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.change_attr(req, ino, ShoalFs::set_attr(mode, uid, gid, atime, mtime), size, reply);
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        match acl_kind(name) {
+            Some(kind) => self.put_acl(req, ino, kind, value, reply),
+            None => self.put_xattr(ino, name, value, flags, reply),
+        }
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        match acl_kind(name) {
+            Some(kind) => self.delete_acl(req, ino, kind, reply),
+            None => self.delete_xattr(ino, name, reply),
+        }
     }
 }

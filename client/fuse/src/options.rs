@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shoal_format::Ino;
+
 /// Longest read-ahead the kernel may do by itself, in bytes; the mount raises the device's own limit to it where it may.
 pub(crate) const KERNEL_READAHEAD_BYTES: u32 = 1 << 20;
 
@@ -30,6 +32,14 @@ pub struct FuseOptions {
     /// The volume has POSIX ACLs: the kernel asks for them and enforces them. Without, a group with fewer rights than the ACL's mask
     /// would have the mask's.
     pub acl: bool,
+    /// The volume's directory that is the mount's root.
+    pub root: Ino,
+    /// Permission bits that new files and directories never have, in place of the programs' own umask.
+    pub umask: Option<u16>,
+    /// The kernel keeps listings until a directory changes.
+    pub readdir_cache: bool,
+    /// What the names of virtual files begin with: nothing, or [`INTERNAL_PREFIX`](crate::INTERNAL_PREFIX).
+    pub internal_prefix: &'static str,
     /// Content of the virtual file `.config`.
     pub config_json: String,
 }

@@ -13,15 +13,20 @@ const UNLIMITED_INODES: u64 = 10 << 20;
 
 /// Space and inodes as the kernel wants them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Space {
+pub struct Space {
+    /// Blocks of 4 KiB.
     pub blocks: u64,
+    /// Those that are free.
     pub blocks_free: u64,
+    /// Inodes, used and free.
     pub files: u64,
+    /// Those that are free.
     pub files_free: u64,
 }
 
 impl Space {
-    pub(crate) fn of(stat: &StatFs) -> Space {
+    /// What a volume of this use shows.
+    pub fn of(stat: &StatFs) -> Space {
         let total = match stat.capacity {
             0 => unlimited_bytes(stat.used_bytes),
             capacity => capacity.max(stat.used_bytes),
@@ -37,6 +42,11 @@ impl Space {
             files: stat.used_inodes.saturating_add(files_free),
             files_free,
         }
+    }
+
+    /// Bytes that are free.
+    pub fn bytes_free(&self) -> u64 {
+        self.blocks_free * u64::from(BLOCK_BYTES)
     }
 }
 

@@ -150,7 +150,8 @@ impl Demo {
             let mut command = Spawned::command("shoal-node")?;
             command.args(["--listen", &format!("127.0.0.{}:0", number + 1), "--metrics", "127.0.0.1:0"]);
             command.args(["--memory", &NODE_MEMORY.to_string(), "--volume", &self.url(), "--log-level", "warn"]);
-            command.arg("--certs").arg(self.certs(&name));
+            // At its end nobody needs the blocks any more, and all there is must fit.
+            command.args(["--drain-timeout", "0", "--free-space", "0"]).arg("--certs").arg(self.certs(&name));
             command.arg("--cache-dir").arg(format!("{}:{share}", cache.display()));
             if !join.is_empty() {
                 command.args(["--join", &join.join(",")]);

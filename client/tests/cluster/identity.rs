@@ -90,3 +90,68 @@ fn nodes_without_the_groups_certificate_do_not_join() {
     }
     read_all(&rig.mount("m", &volume.url, &nodes, &[]), &volume.content);
 }
+
+/// `ca.pem` of the rig's own authority and of the new one, as one text.
+fn both_authorities(rig: &Rig) -> String {
+    let pem = |ca: &str| std::fs::read_to_string(rig.path(ca).join("ca.pem")).expect("an authority");
+    pem("ca") + &pem("new-ca")
+}
+
+fn reloads(node: &Node, outcome: &str) -> u64 {
+    node.metric(&format!("shoal_net_certificate_reloads_total{{outcome=\"{outcome}\"}}"))
+}
+
+#[test]
+fn an_authority_is_replaced_under_a_running_ring() {
+    let Some(rig) = Rig::new("rotation") else { return };
+    let volume = one_file(&rig, "train", 4);
+    let mut nodes = rig.start_ring(2, &volume.url, &small());
+    let mount = rig.mount("m", &volume.url, &nodes, &[]);
+    rig.ok(rig.shoal().args(["cert", "init", "--group", "test"]).arg(rig.path("new-ca")));
+    rig.ok(rig.shoal().args(["cert", "client", "--name", "new", "--ca"]).arg(rig.path("new-ca")).arg(rig.path("new")));
+    let join = join_list(&nodes);
+    let status = || {
+        let mut command = rig.shoal();
+        command.args(["status", "--join", &join, "--join-timeout", "5", "--certs"]).arg(rig.path("new"));
+        command
+    };
+    rig.refused(&mut status());
+
+    // First everybody trusts both authorities.
+    let hang_up = |nodes: &mut [Node], reloaded: u64| {
+        for node in nodes {
+            node.process.signal(rustix::process::Signal::HUP);
+            wait_until("the node reads its certificates again", PATIENCE, || reloads(node, "ok") == reloaded);
+        }
+    };
+    for name in ["node-1", "node-2"] {
+        std::fs::write(rig.path(name).join("ca.pem"), both_authorities(&rig)).expect("written");
+    }
+    hang_up(&mut nodes, 1);
+    // Then each gets a certificate of the new one.
+    for name in ["node-1", "node-2"] {
+        let mut command = rig.shoal();
+        command.args(["cert", "node", "--force", "--days", "700", "--name", name, "--ca"]);
+        rig.ok(command.arg(rig.path("new-ca")).arg(rig.path(name)));
+        std::fs::write(rig.path(name).join("ca.pem"), both_authorities(&rig)).expect("written");
+    }
+    let expiry = nodes[0].metric("shoal_net_certificate_expiry_seconds");
+    hang_up(&mut nodes, 2);
+    let later = nodes[0].metric("shoal_net_certificate_expiry_seconds") - expiry;
+    assert!(later > 300 * 86_400, "the new certificate lasts longer: {later} s");
+
+    // Whoever trusts the new authority alone gets in, and nobody noticed anything.
+    let table = rig.ok(&mut status());
+    assert!(table.contains("node-1") && table.contains("node-2"), "{table}");
+    rig.wait_for_members(&nodes, 2, PATIENCE);
+    read_all(&mount, &volume.content);
+
+    // A bad file changes nothing and is said once.
+    std::fs::write(rig.path("node-1").join("cert.pem"), "nonsense").expect("written");
+    nodes[0].process.signal(rustix::process::Signal::HUP);
+    wait_until("the node refuses it", PATIENCE, || reloads(&nodes[0], "refused") == 1);
+    let errors = nodes[0].process.stderr().iter().filter(|line| line.contains("ERROR")).count();
+    assert_eq!(errors, 1, "{}", nodes[0].process.output());
+    let table = rig.ok(&mut status());
+    assert!(table.contains("node-1"), "{table}");
+}

@@ -43,7 +43,7 @@ fn volumes_that_cannot_be_opened() {
     let newer = rig.url("newer");
     let cases: [(&str, &[&str]); 7] = [
         ("nosuch://host/1", &["nosuch", "scheme", "sqlite3://"]),
-        ("redis://:secret@host/1", &["redis", "not supported yet"]),
+        ("tikv://:secret@host/1", &["tikv", "not supported yet"]),
         (&rig.url("missing"), &["missing.db"]),
         (&rig.url("text"), &["text.db"]),
         (&rig.url("empty"), &["empty.db"]),

@@ -2,10 +2,10 @@
 
 use std::sync::Barrier;
 
-use shoal_testkit::{Tree, seeded_bytes};
+use shoal_testkit::{PATIENCE, Tree, seeded_bytes, wait_until};
 
 use crate::rig::node::origin_requests;
-use crate::rig::{Mount, Rig};
+use crate::rig::{Mount, NodeOptions, Rig};
 use crate::support::{BLOCK, files_below, mounts_origin_requests, one_file, read_all, same, small, tree_of, warm_up};
 
 #[test]
@@ -44,7 +44,10 @@ fn a_second_client_reads_from_the_ring_what_the_first_one_brought_there() {
 fn eight_clients_that_want_one_cold_file_at_once_cost_one_read_of_the_origin() {
     let Some(rig) = Rig::new("eight") else { return };
     let volume = one_file(&rig, "train", 24);
-    let nodes = rig.start_ring(3, &volume.url, &small());
+    // The kernel asks ahead from several threads: a read far into a block may overtake the one at its start, and would get its own bytes
+    // first, as small reads do, by a GET more.
+    let whole = NodeOptions { flags: vec!["--fill".into(), "whole".into()], ..small() };
+    let nodes = rig.start_ring(3, &volume.url, &whole);
     let flags = ["--memory", "64M"];
     let mounts: Vec<Mount> = (1..=8).map(|n| rig.mount(&format!("m{n}"), &volume.url, &nodes, &flags)).collect();
     let start = Barrier::new(mounts.len());
@@ -112,4 +115,21 @@ fn a_warm_up_that_cannot_be_done_says_why() {
     assert!(said.starts_with("4 blocks: 1 fetched (") && said.contains(", 3 already there, 0 failed"), "{said}");
     read_all(&mount, &volume.content);
     same(&std::fs::read(alone.point.join("big")).expect("read"), &volume.content, "the mount without a ring");
+}
+
+#[test]
+fn what_a_client_writes_is_offered_to_the_ring() {
+    let Some(rig) = Rig::new("offered") else { return };
+    let url = rig.format("train", &[]);
+    let nodes = rig.start_ring(2, &url, &small());
+    let writer = rig.mount("writer", &url, &nodes, &["--writable", "--fill-group"]);
+    let content = seeded_bytes(5, 6 * BLOCK + 777);
+    std::fs::write(writer.point.join("file"), &content).expect("the file is written");
+    let taken = || writer.metric("shoal_cache_offered_blocks_total{outcome=\"taken\"}");
+    wait_until("the owners have every block", PATIENCE, || taken() == rig.blocks("train"));
+
+    let reader = rig.mount("reader", &url, &nodes, &[]);
+    assert!(crate::rig::mount::read(&reader.point.join("file")) == content);
+    assert_eq!(reader.bytes_from("origin"), 0, "a reader finds it in the ring");
+    assert_eq!(origin_requests(&nodes), rig.blocks("train"), "each owner fetched its blocks once");
 }

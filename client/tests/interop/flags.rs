@@ -15,19 +15,19 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// Runs `format` with `words`; the volume is at `sqlite3://v.db`, and `BASE` in a word is this side's directory.
-    fn format(&self, words: &[&str]) -> Output {
+    /// Runs `command` with `words`; the volume is at `sqlite3://v.db`, and `BASE` in a word is this side's directory.
+    fn run(&self, command: &str, words: &[&str]) -> Output {
         let base = self.pair.rig.mkdir(self.name);
         let words: Vec<String> = words.iter().map(|word| word.replace("BASE", &base.display().to_string())).collect();
         let mut command = match self.name {
-            "juicefs" => self.pair.rig.oracle_command(&self.pair.juicefs, &["format", "sqlite3://v.db"]),
+            "juicefs" => self.pair.rig.oracle_command(&self.pair.juicefs, &[command, "sqlite3://v.db"]),
             _ => {
-                let mut command = self.pair.rig.shoal();
-                command.args(["format", "sqlite3://v.db"]);
-                command
+                let mut ours = self.pair.rig.shoal();
+                ours.args([command, "sqlite3://v.db"]);
+                ours
             }
         };
-        command.args(&words).current_dir(&base).output().expect("format runs")
+        command.args(&words).current_dir(&base).output().expect("a command runs")
     }
 
     /// The setting as JuiceFS reads it, without what differs between any two volumes.
@@ -52,17 +52,40 @@ impl Side<'_> {
     }
 }
 
-/// Gives both clients the same `rounds` of words. Both must accept or refuse alike, and leave the same setting.
+/// Gives `format` of both clients the same `rounds` of words. Both must accept or refuse alike, and leave the same setting.
 fn both_agree(name: &str, rounds: &[&[&str]]) {
+    let rounds: Vec<(&str, &[&str])> = rounds.iter().map(|words| ("format", *words)).collect();
+    both_agree_on(name, &rounds);
+}
+
+/// The same with a command for each round; what `config` says must be the same too.
+fn both_agree_on(name: &str, rounds: &[(&str, &[&str])]) {
     let Some(pair) = Pair::new("flags") else { return };
     let sides = [Side { pair: &pair, name: "juicefs" }, Side { pair: &pair, name: "shoal" }];
-    for words in rounds {
-        let [theirs, ours] = [0, 1].map(|side: usize| sides[side].format(words));
+    for (command, words) in rounds {
+        let [theirs, ours] = [0, 1].map(|side: usize| sides[side].run(command, words));
         let alike = theirs.status.success() == ours.status.success();
         assert!(alike, "{name}: {words:?}\nJuiceFS: {}\nours: {}", said(&theirs), said(&ours));
         if !ours.status.success() {
             let text = String::from_utf8_lossy(&ours.stderr).trim().to_owned();
-            assert!(text.starts_with("shoal: ") && text.lines().count() == 1, "{name}: {words:?}: {text}");
+            let mut sentences = text.lines().filter(|line| !line.starts_with("WARNING: "));
+            let one = sentences.next().is_some_and(|line| line.starts_with("shoal: ")) && sentences.next().is_none();
+            // A flag's value that cannot be read is refused with the usage.
+            assert!(one || text.starts_with("error: invalid value"), "{name}: {words:?}: {text}");
+        }
+        if *command == "config" && ours.status.success() {
+            let lines = |output: &Output, base: &str| {
+                let text = String::from_utf8_lossy(&output.stdout).replace(base, "BASE");
+                let mut lines: Vec<String> = text
+                    .lines()
+                    .filter(|line| line.contains(':') && !line.contains("WARNING"))
+                    .map(str::to_owned)
+                    .collect();
+                lines.sort();
+                lines
+            };
+            let [a, b] = sides.each_ref().map(|side| pair.rig.path(side.name).display().to_string());
+            assert_eq!(lines(&ours, &b), lines(&theirs, &a), "{name}: {words:?}");
         }
         if sides.iter().all(|side| pair.rig.path(side.name).join("v.db").exists()) {
             let settings = sides.each_ref().map(Side::setting);
@@ -187,14 +210,14 @@ fn force_changes_even_what_is_fixed_and_takes_no_occupied_prefix() {
     let Some(pair) = Pair::new("occupied") else { return };
     for name in ["juicefs", "shoal"] {
         let side = Side { pair: &pair, name };
-        assert!(side.format(&["vol", "--bucket", "BASE/o"]).status.success());
+        assert!(side.run("format", &["vol", "--bucket", "BASE/o"]).status.success());
         fs::remove_file(pair.rig.path(name).join("v.db")).unwrap();
         for more in [&[][..], &["--force"]] {
             let words = [&["vol", "--bucket", "BASE/o"][..], more].concat();
-            let output = side.format(&words);
+            let output = side.run("format", &words);
             assert!(!output.status.success(), "{name} takes a prefix that holds another volume\n{}", said(&output));
         }
-        assert!(side.format(&["vol-2", "--bucket", "BASE/o"]).status.success(), "another name is free");
+        assert!(side.run("format", &["vol-2", "--bucket", "BASE/o"]).status.success(), "another name is free");
     }
 }
 
@@ -204,7 +227,7 @@ fn the_setting_is_written_in_the_order_of_juicefs() {
     let orders = ["juicefs", "shoal"].map(|name| {
         let side = Side { pair: &pair, name };
         let output =
-            side.format(&["vol", "--bucket", "BASE/o", "--compress", "zstd", "--capacity", "1", "--enable-acl"]);
+            side.run("format", &["vol", "--bucket", "BASE/o", "--compress", "zstd", "--capacity", "1", "--enable-acl"]);
         assert!(output.status.success(), "{}", said(&output));
         side.field_order()
     });
@@ -217,17 +240,10 @@ fn secrets_are_sealed_so_that_both_can_open_them() {
     let Some(pair) = Pair::new("secrets") else { return };
     for name in ["juicefs", "shoal"] {
         let side = Side { pair: &pair, name };
-        let output = side.format(&[
-            "vol",
-            "--bucket",
-            "BASE/o",
-            "--access-key",
-            "ak",
-            "--secret-key",
-            "sk",
-            "--session-token",
-            "st",
-        ]);
+        let output = side.run(
+            "format",
+            &["vol", "--bucket", "BASE/o", "--access-key", "ak", "--secret-key", "sk", "--session-token", "st"],
+        );
         assert!(output.status.success(), "{}", said(&output));
         let setting = side.setting();
         assert_eq!(
@@ -251,4 +267,38 @@ fn secrets_are_sealed_so_that_both_can_open_them() {
         assert!(output.status.success(), "{} opens what {name} sealed\n{}", other.name, said(&output));
         assert_eq!(side.setting()["TrashDays"], 4);
     }
+}
+
+#[test]
+fn the_setting_of_a_volume_is_changed_alike() {
+    let make: (&str, &[&str]) = ("format", &["vol", "--bucket", "BASE/o"]);
+    let changes: [&[&str]; 25] = [
+        &["--capacity", "1"],
+        &["--capacity", "10M", "--inodes", "5"],
+        &["--trash-days", "7"],
+        &["--trash-days", "0"],
+        &["--trash-days", "0", "--yes"],
+        &["--bucket", "BASE/o2"],
+        &["--force", "--bucket", "BASE/o"],
+        &["--min-client-version", "1.0.0", "--yes"],
+        &["--min-client-version", "1.2.0", "--yes"],
+        &["--min-client-version", "x", "--yes"],
+        &["--dir-stats=false"],
+        &["--dir-stats"],
+        &["--changelog"],
+        &["--changelog-max-age", "30m", "--changelog-max-lines", "10"],
+        &["--changelog-max-age", "90", "--yes"],
+        &["--changelog=false"],
+        &["--upload-limit", "100", "--download-limit", "5"],
+        &["--storage-class", "STANDARD_IA"],
+        &["--tier", "1", "--storage-class", "GLACIER"],
+        &["--tier", "2", "--storage-class", "DEEP_ARCHIVE", "--tag", "k=v"],
+        &["--tier", "4", "--storage-class", "X"],
+        &["--user-group-quota"],
+        &["--enable-acl"],
+        &["--enable-acl=false"],
+        &["--max-client-version", "9.0.0", "--yes"],
+    ];
+    let rounds = [make].into_iter().chain(changes.into_iter().map(|words| ("config", words)));
+    both_agree_on("config", &rounds.collect::<Vec<_>>());
 }

@@ -26,6 +26,11 @@ fn comparable(mut snapshot: Snapshot) -> Snapshot {
 /// Loads `everything` into a new volume of `recipe`, and has JuiceFS look at it from every side.
 fn juicefs_finds_nothing_wrong(recipe: Recipe, everything: &Everything) {
     let Some(pair) = Pair::new("import") else { return };
+    load_and_look(&pair, recipe, everything);
+}
+
+/// Loads `everything` into the new volume of `pair`, and has JuiceFS look at it from every side.
+pub fn load_and_look(pair: &Pair, recipe: Recipe, everything: &Everything) {
     println!("{recipe:?}");
     let source = pair.rig.mkdir("source");
     everything.write(&source);
@@ -48,7 +53,7 @@ fn juicefs_finds_nothing_wrong(recipe: Recipe, everything: &Everything) {
     again.unmount(&pair.rig);
     pair.assert_fsck_is_clean();
     if recipe.keys == Keys::Plain {
-        loads_from_its_dump(&pair, &after);
+        loads_from_its_dump(pair, &after);
     }
 }
 

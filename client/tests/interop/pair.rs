@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use shoal_meta::Engine;
 use shoal_meta_sql::OpenMode;
 use shoal_runtime::clock;
-use shoal_testkit::{Snapshot, have_command, snapshot};
+use shoal_testkit::{RedisServer, Snapshot, have_command, snapshot};
 
 use crate::rig::oracle::{OracleMount, juicefs};
 use crate::rig::{Mount, Rig};
@@ -22,6 +22,8 @@ const AGED: Duration = Duration::from_secs(3 * 3600);
 pub struct Pair {
     pub rig: Rig,
     pub juicefs: PathBuf,
+    /// The metadata URL of the volume.
+    url: String,
 }
 
 /// How a volume keeps its objects.
@@ -50,13 +52,20 @@ pub const ALL_KEYS: [Keys; 3] = [Keys::Plain, Keys::HashPrefix, Keys::Shards];
 impl Pair {
     /// A rig and the oracle; `None`, and a loud word, where one of them cannot be.
     pub fn new(name: &str) -> Option<Pair> {
-        let juicefs = juicefs()?;
-        Some(Pair { rig: Rig::new(name)?, juicefs })
+        let (juicefs, rig) = (juicefs()?, Rig::new(name)?);
+        let url = rig.url(VOLUME);
+        Some(Pair { rig, juicefs, url })
+    }
+
+    /// The same with metadata in Redis.
+    pub fn on_redis(name: &str) -> Option<Pair> {
+        let url = RedisServer::shared()?.fresh_url();
+        Some(Pair { url, ..Pair::new(name)? })
     }
 
     /// The metadata URL of the volume.
     pub fn url(&self) -> String {
-        self.rig.url(VOLUME)
+        self.url.clone()
     }
 
     /// The directory of its objects; with shards, one of several that begin so.
@@ -193,6 +202,11 @@ pub fn edit_setting(url: &str, edit: impl Fn(&str) -> String) {
         txn.put_setting(&edited).await.unwrap();
         txn.commit().await.unwrap();
     });
+}
+
+/// Does `work` to the records of the volume at `url`.
+pub fn with_volume(url: &str, work: impl AsyncFnOnce(&dyn Engine)) {
+    with_engine(url, OpenMode::ReadWrite, work);
 }
 
 fn with_engine<T>(url: &str, mode: OpenMode, work: impl AsyncFnOnce(&dyn Engine) -> T) -> T {

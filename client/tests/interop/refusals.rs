@@ -56,13 +56,16 @@ fn a_volume_that_wants_a_newer_client_is_refused() {
 }
 
 #[test]
-fn a_volume_with_acls_can_be_read_but_not_loaded() {
+fn a_volume_that_wants_more_of_writers_can_be_read_but_not_loaded() {
     let Some(pair) = Pair::new("refusals") else { return };
-    pair.juicefs_formats(&PLAIN, &["--enable-acl"]);
+    pair.juicefs_formats(&PLAIN, &[]);
+    edit_setting(&pair.url(), |text| {
+        text.replacen('{', "{\"RangerRestUrl\": \"http://r\", \"RangerService\": \"s\",", 1)
+    });
     opens(&pair);
     let source = pair.rig.mkdir("source");
     let said = pair.rig.refused(pair.rig.shoal().args(["import", "--quiet"]).arg(&source).arg(pair.url()));
-    assert!(said.contains("interop") && said.contains("1.2.0"), "{said}");
+    assert!(said.contains("interop") && said.contains("Ranger"), "{said}");
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn addresses_and_mountpoints_that_cannot_be_are_refused() {
     let Some(pair) = Pair::new("refusals") else { return };
     pair.shoal_formats(&PLAIN, &[]);
     let url = pair.url();
-    for (address, part) in [("redis://127.0.0.1/1", "redis"), ("nonsense", "nonsense"), ("sqlite3://", "sqlite3://")] {
+    for (address, part) in [("tikv://127.0.0.1/1", "tikv"), ("nonsense", "nonsense"), ("sqlite3://", "sqlite3://")] {
         let said = pair.rig.refused(&mut pair.rig.mount_command("m", address, &[], &[]).0);
         assert!(said.contains(part), "{said}");
     }

@@ -35,7 +35,7 @@ impl Rig {
             skipped("needs root and /dev/fuse");
             return None;
         }
-        let rig = Rig { dir: TestDir::on_disk(name), env: Vec::new() };
+        let rig = Rig { dir: TestDir::swept(name), env: Vec::new() };
         rig.ok(rig.shoal().args(["cert", "init", "--group", "test"]).arg(rig.path("ca")));
         rig.issue("client", "client");
         Some(rig)

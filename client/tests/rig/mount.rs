@@ -61,6 +61,10 @@ impl Rig {
         if !flags.contains(&"--peer-timeout") {
             command.args(["--peer-timeout", PEER_TIMEOUT]);
         }
+        if !flags.contains(&"--hedge-budget") {
+            // For the same reason: a node that is merely slow for the machine's sake is waited for.
+            command.args(["--hedge-budget", "0"]);
+        }
         if !nodes.is_empty() {
             command.args(["--join", &join_list(nodes)]).arg("--certs").arg(self.path("client"));
         }

@@ -100,6 +100,10 @@ impl Rig {
         if !options.flags.iter().any(|flag| flag == "--metrics") {
             command.args(["--metrics", "127.0.0.1:0"]);
         }
+        if !options.flags.iter().any(|flag| flag == "--free-space") {
+            // What a test sees of a cache must not hang on how full the machine's disk is.
+            command.args(["--free-space", "0"]);
+        }
         command.args(["--memory", &options.memory]).arg("--certs").arg(self.path(certs));
         command.arg("--cache-dir").arg(format!("{}:{}", cache.display(), options.cache));
         if !seeds.is_empty() {

@@ -13,7 +13,8 @@ use shoal_object::ObjectStore;
 use shoal_runtime::budget::{Budget, Permit};
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
-use shoal_types::{BlockId, BlockKey, BlockRange, Class, Ctx, Tier};
+use shoal_stage::Stage;
+use shoal_types::{BlockId, BlockKey, BlockRange, Class, Ctx, MAX_BLOCK_BYTES, Tier};
 use tokio::runtime::Handle;
 
 use crate::deadline::in_time;
@@ -21,9 +22,11 @@ use crate::error::CacheError;
 use crate::extent::{Read, extent};
 use crate::fetch::{Block, Fetcher};
 use crate::flight::Delivered;
+use crate::last_resort::LastResort;
 use crate::locate;
 use crate::metrics::{Meter, TIERS, TierCounts};
-use crate::nodes::{Nodes, Peers};
+use crate::nodes::{Nodes, NodesConfig, Peers};
+use crate::offer::Offers;
 use crate::ram::Ram;
 use crate::single_flight::{Flights, Joined, Ticket};
 use crate::warm::{self, WarmProgress, WarmReport};
@@ -34,9 +37,10 @@ pub struct ClientCacheConfig {
     /// Bytes for blocks in memory, those on their way included. Default 512 MiB. A quarter of it, and no less than
     /// [`MIN_MEMORY`], is for blocks on their way, and half of that for those fetched ahead; the rest keeps blocks.
     pub memory: u64,
-    /// Longest time a node may be silent before the next place is asked. Default 5 s: an owner that has to fetch the block is
-    /// silent until the origin's first byte, and origins answer within a second but for bad moments. The endpoint's own timeouts
-    /// hold too.
+    /// Longest time a node may be silent, saying that it fetches the block, before the next place is asked. Default 5 s: an owner
+    /// that fetches is silent until the origin's first byte, and origins answer within a second but for bad moments. A node that
+    /// is late is asked after at most a tenth of it (500 ms) whether it is there, and has a twentieth (250 ms) to say so. The
+    /// endpoint's own timeouts hold too.
     pub peer_timeout: Duration,
     /// How many owners of a block are asked before the origin, at least 1. Default 2; more than the nodes' own setting costs a
     /// request that answers "not owner".
@@ -46,6 +50,16 @@ pub struct ClientCacheConfig {
     pub origin_timeout: Duration,
     /// Warm-up requests under way at once, at most. Default 8; a node bounds its own work again.
     pub warm_batches: usize,
+    /// Bytes asked of all nodes together and not yet received, at most; no more than 16 MiB of them of one node in a ring of four
+    /// and more. Default 64 MiB: 100 Gbit/s at 5 ms. What comes at once from many nodes must pass this host's one link.
+    pub in_flight: u64,
+    /// How many bytes may be asked for twice, because the first place is late, in percent of those delivered; 0 for none.
+    /// Default 5. A node that does not even say that it is there is always passed over.
+    pub hedge_percent: u8,
+    /// Owners in this zone are asked before others. Default none: in the order of the ring.
+    pub zone: Option<String>,
+    /// Blocks that this client has written are offered to their owners. Default no: who writes them may be the only one to read.
+    pub fill_group: bool,
 }
 
 impl Default for ClientCacheConfig {
@@ -56,6 +70,10 @@ impl Default for ClientCacheConfig {
             replicas: 2,
             origin_timeout: Duration::from_secs(90),
             warm_batches: 8,
+            in_flight: 64 << 20,
+            hedge_percent: 5,
+            zone: None,
+            fill_group: false,
         }
     }
 }
@@ -75,6 +93,9 @@ struct Inner {
     memory: Budget,
     /// For the part of them that was fetched ahead.
     ahead: Budget,
+    /// Blocks that are written and not in the origin yet.
+    stage: Option<Stage>,
+    offers: Option<Offers>,
     fetcher: Fetcher,
     meter: Arc<Meter>,
     runtime: Handle,
@@ -102,21 +123,78 @@ impl ClientCache {
         peers: Option<Peers>,
         registry: &Registry,
     ) -> ClientCache {
+        ClientCache::with_stage(config, origin, None, peers, registry)
+    }
+
+    /// [`ClientCache::new`] of a client some of whose blocks are staged on its host's disk before they are in `origin`.
+    pub fn with_stage(
+        config: ClientCacheConfig,
+        origin: Arc<dyn ObjectStore>,
+        stage: Option<Stage>,
+        peers: Option<Peers>,
+        registry: &Registry,
+    ) -> ClientCache {
         let meter = Arc::new(Meter::new(registry));
         let memory = config.memory.max(MIN_MEMORY);
         let on_the_way = (memory / 4).max(MIN_MEMORY);
-        let nodes = peers.map(|peers| Nodes::new(peers, config.replicas.max(1), config.peer_timeout));
-        let origin_timeout = config.origin_timeout;
-        ClientCache(Arc::new(Inner {
+        let nodes = peers.map(|peers| {
+            let ring = NodesConfig {
+                replicas: config.replicas,
+                peer_timeout: config.peer_timeout,
+                in_flight: config.in_flight.max(MAX_BLOCK_BYTES.into()),
+                hedge_percent: config.hedge_percent,
+                zone: config.zone.clone(),
+            };
+            let nodes = Nodes::new(peers, ring, &meter);
+            let (gauge, in_flight) = (meter.in_flight(), nodes.in_flight.clone());
+            registry.on_scrape(move || gauge.set_u64(in_flight.used()));
+            nodes
+        });
+        let (offers, offered) = if config.fill_group && nodes.is_some() {
+            let (offers, offered) = Offers::new(registry);
+            (Some(offers), Some(offered))
+        } else {
+            (None, None)
+        };
+        let patience = config.origin_timeout;
+        let cache = ClientCache(Arc::new(Inner {
             ram: Ram::new(memory - on_the_way),
             flights: Flights::default(),
             memory: Budget::new(on_the_way),
             ahead: Budget::new(on_the_way / 2),
-            fetcher: Fetcher { nodes, origin, origin_timeout, meter: Arc::clone(&meter) },
+            fetcher: Fetcher { nodes, last: LastResort { store: origin, patience, meter: Arc::clone(&meter) } },
+            stage,
+            offers,
             meter,
             runtime: Handle::current(),
             config,
-        }))
+        }));
+        if let Some(offered) = offered {
+            let inner = Arc::downgrade(&cache.0);
+            let warm = move |keys| {
+                let cache = ClientCache(inner.upgrade()?);
+                Some(async move { cache.warm(keys, |_| ()).await })
+            };
+            drop(task::spawn("offer blocks", offered.deliver(warm)));
+        }
+        cache
+    }
+
+    /// Offers a block that this client has written, and that is in the origin, to its owner on the ring. Best effort: with too many
+    /// on the list, or without a ring, nothing happens.
+    pub fn offer(&self, key: BlockKey) {
+        if let Some(offers) = &self.0.offers {
+            offers.add(key);
+        }
+    }
+
+    /// [`ClientCache::try_ram`] from this host's stage.
+    async fn staged_part(&self, block: &Block, range: BlockRange) -> Option<Bytes> {
+        let stage = self.0.stage.as_ref()?;
+        let bytes = stage.read(block.key.object(), range.start..range.end).await?;
+        self.0.meter.answered(Tier::Nvme);
+        self.0.meter.delivered(Tier::Nvme, bytes.len());
+        Some(bytes)
     }
 
     /// Plain bytes `range` of `block` if one piece of memory has them all: for callers that must not wait.
@@ -135,12 +213,15 @@ impl ClientCache {
 
     /// Plain bytes `range` of `block`, clamped to it, from the nearest tier that has them.
     ///
-    /// A node that fails, is silent for `peer_timeout` or gives wrong bytes costs time, never an error. Errors: `NotFound` if
+    /// A node that fails, is late or gives wrong bytes costs time, never an error: the next place is asked, see `race`. Errors: `NotFound` if
     /// the origin has no such object; `Corrupt` if its bytes are wrong; `Timeout` after `ctx.deadline`; otherwise what the origin
     /// says. Cancel-safe: a fetch that was started goes on and fills memory.
     pub async fn read(&self, ctx: &Ctx, block: &Block, range: BlockRange) -> Result<Bytes, CacheError> {
         let range = range.clamp(block.plain_len);
         if let Some(bytes) = self.try_ram(block, range) {
+            return Ok(bytes);
+        }
+        if let Some(bytes) = self.staged_part(block, range).await {
             return Ok(bytes);
         }
         let (asked, meter) = (clock::now(), &self.0.meter);
@@ -170,7 +251,8 @@ impl ClientCache {
     /// Waits while too much is being fetched ahead. A failure is silent: the read that needs the block will tell. Cancel-safe.
     pub async fn prefetch(&self, ctx: &Ctx, block: &Block) {
         let span = Span::whole(block);
-        let here = || self.0.ram.has_whole(span.block) || self.0.flights.is_running(&span);
+        let staged = || self.0.stage.as_ref().is_some_and(|stage| stage.holds(block.key.object()));
+        let here = || self.0.ram.has_whole(span.block) || self.0.flights.is_running(&span) || staged();
         if block.plain_len == 0 || !self.0.ram.fits(block.plain_len) || here() {
             return;
         }
@@ -180,6 +262,11 @@ impl ClientCache {
         if let Joined::Started(_, ticket) = self.0.flights.join(&block.key, &[span], here) {
             self.start(ctx.class, block, span, ticket, Some(turn));
         }
+    }
+
+    /// Keeps a block that this client has just stored, whole, so that reading it back costs nothing.
+    pub fn keep(&self, block: &Block, plain: Bytes) {
+        self.0.ram.put_whole(block.key.id(), plain);
     }
 
     /// What was delivered so far, by tier.
@@ -237,7 +324,12 @@ impl ClientCache {
         let part = Span { block: id, range: extent(read) };
         let (span, flight) = match self.0.flights.join(&block.key, &[whole, part], || self.0.ram.gather(id, range)) {
             Joined::Elsewhere(bytes) => return Ok(in_ram(bytes)),
-            Joined::Running(span, flight) => (span, flight),
+            Joined::Running(span, flight) => {
+                if class == Class::Foreground {
+                    flight.hurry();
+                }
+                (span, flight)
+            }
             Joined::Started(flight, ticket) => {
                 self.start(class, block, part, ticket, None);
                 (part, flight)

@@ -75,6 +75,26 @@ pub enum CacheError {
         /// What the store said.
         source: Arc<StoreError>,
     },
+    /// Too many blocks wait to be fetched for one more that is less urgent.
+    #[error("too many blocks wait to be fetched here; block {key} may be asked for again in {retry:?}")]
+    Busy {
+        /// The block asked for.
+        key: BlockKey,
+        /// When asking again makes sense.
+        retry: Duration,
+    },
+    /// A peer took back the bytes it had given.
+    #[error("a peer gave a part of block {key} and then found it damaged")]
+    Retracted {
+        /// The block asked for.
+        key: BlockKey,
+    },
+    /// The object store answered a request for a part and did not say how long the object is.
+    #[error("the object store does not say how long block {key} is")]
+    Untold {
+        /// The block asked for.
+        key: BlockKey,
+    },
     /// Warming needs a ring and there is none.
     #[error("no cache node is known; warming needs a ring")]
     NoNodes,
@@ -90,10 +110,14 @@ impl CacheError {
     /// What the caller may do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            CacheError::NotOwner { .. } | CacheError::NoOrigin { .. } | CacheError::NoNodes => ErrorKind::Unavailable,
+            CacheError::NotOwner { .. }
+            | CacheError::NoOrigin { .. }
+            | CacheError::NoNodes
+            | CacheError::Untold { .. }
+            | CacheError::Busy { .. } => ErrorKind::Unavailable,
             CacheError::Origin { source, .. } => source.kind(),
             CacheError::TooLarge { .. } => ErrorKind::Invalid,
-            CacheError::Length { .. } | CacheError::Decode { .. } => ErrorKind::Corrupt,
+            CacheError::Length { .. } | CacheError::Decode { .. } | CacheError::Retracted { .. } => ErrorKind::Corrupt,
             CacheError::Timeout { .. } => ErrorKind::Timeout,
             CacheError::Store { source, .. } => source.kind(),
             CacheError::Abandoned { .. } => ErrorKind::Internal,

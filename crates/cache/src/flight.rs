@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use shoal_types::Tier;
 use tokio::sync::Notify;
 
+use crate::arrival::Arrival;
 use crate::error::CacheError;
 use crate::metrics::TIERS;
 
@@ -27,11 +28,13 @@ pub(crate) struct Flight {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that will come; unknown until the place that has them answered.
-    len: Option<u32>,
+    /// What will come; unknown until the place that has it answered.
+    head: Option<Head>,
+    /// True once the bytes come, or are asked for, from a place that waits for no other node.
+    settled: bool,
     /// What was pushed, in order and without gaps; empty once `whole` is there.
     pieces: Vec<Piece>,
-    /// What was copied, from the first byte; empty once `whole` is there.
+    /// What was added, from the first byte; empty once `whole` is there.
     buffer: BytesMut,
     arrived: u32,
     whole: Option<Bytes>,
@@ -42,6 +45,8 @@ struct State {
     wake_at: Option<u32>,
     /// Set once the bytes are kept elsewhere, or could not be.
     kept: Option<Result<(), CacheError>>,
+    /// A program waits for bytes of a flight that was started for later.
+    hurried: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +61,24 @@ struct Run {
     tier: Tier,
 }
 
+/// What is known of a span before its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Bytes that will come.
+    pub(crate) len: u32,
+    /// Bytes in the block they are of.
+    pub(crate) block_len: u32,
+    /// Where the first of them come from.
+    pub(crate) tier: Tier,
+}
+
+impl Head {
+    /// `len` bytes that are a block of their own.
+    pub(crate) fn whole(len: u32, tier: Tier) -> Head {
+        Head { len, block_len: len, tier }
+    }
+}
+
 /// Bytes a reader got, and how many of them each tier gave.
 #[derive(Debug)]
 pub(crate) struct Delivered {
@@ -64,9 +87,22 @@ pub(crate) struct Delivered {
 }
 
 impl Flight {
-    /// The span has `len` bytes.
-    pub(crate) fn announce(&self, len: u32) {
-        self.tell(|state| state.len = Some(len));
+    /// What will come.
+    pub(crate) fn announce(&self, head: Head) {
+        self.tell(|state| {
+            state.head = Some(head);
+            state.settled = true;
+        });
+    }
+
+    /// From here on no other node is waited for.
+    pub(crate) fn settle(&self) {
+        self.tell(|state| state.settled = true);
+    }
+
+    /// True once no other node is waited for: who waits for this flight then cannot wait for itself.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state.lock().settled
     }
 
     /// The next `bytes` have come from `tier`; they are kept as they are. The writer never goes past the announced length.
@@ -75,13 +111,11 @@ impl Flight {
         self.advance(len, tier, |state| state.pieces.push(Piece { start: state.arrived, bytes }));
     }
 
-    /// The next `bytes` have come from `tier`; they are copied. Not for a flight that is read piece by piece.
-    pub(crate) fn copy(&self, bytes: &[u8], tier: Tier) {
+    /// The next `bytes` have come from `tier`, for the one buffer. Not for a flight that is read piece by piece.
+    pub(crate) fn add(&self, bytes: Arrival, tier: Tier) {
         self.advance(bytes.len(), tier, |state| {
-            if state.buffer.capacity() == 0 {
-                state.buffer.reserve(state.len.map_or(0, |len| len as usize));
-            }
-            state.buffer.extend_from_slice(bytes);
+            let more = state.len().unwrap_or(0).saturating_sub(state.arrived);
+            bytes.append_to(&mut state.buffer, more as usize);
         });
     }
 
@@ -115,6 +149,11 @@ impl Flight {
     /// Everything has come: gives the whole span in memory of its own. Pieces are joined in one copy, unless there is only one
     /// large one; the buffer is taken as it is.
     pub(crate) fn assemble(&self) -> Bytes {
+        self.assemble_by(join)
+    }
+
+    /// [`Flight::assemble`], with `join` to put the pieces together.
+    pub(crate) fn assemble_by(&self, join: impl FnOnce(&[Bytes]) -> Bytes) -> Bytes {
         // A reader that looks between two locks must find the bytes in one place or the other: the buffer becomes the whole under
         // one lock, and pieces stay until the whole is there.
         let mut taken = None;
@@ -141,7 +180,7 @@ impl Flight {
     /// Everything has come at once, from `tier`: the writer of a flight whose pieces nobody may see.
     pub(crate) fn land(&self, whole: Bytes, tier: Tier) {
         self.tell(|state| {
-            state.len = Some(whole.len() as u32);
+            state.head = Some(Head::whole(whole.len() as u32, tier));
             state.run(whole.len() as u32, tier);
         });
         self.complete(whole);
@@ -165,10 +204,22 @@ impl Flight {
         self.tell(|state| state.kept = Some(result));
     }
 
-    /// Bytes in the span, once known. Cancel-safe, like every wait here.
-    pub(crate) async fn len(&self) -> Result<u32, CacheError> {
-        self.when(|state| match (state.len, &state.failed) {
-            (Some(len), _) => Look::Ready(Ok(len)),
+    /// A program waits for what was being fetched for later.
+    pub(crate) fn hurry(&self) {
+        if !self.state.lock().hurried {
+            self.tell(|state| state.hurried = true);
+        }
+    }
+
+    /// Returns once a program waits for bytes of this flight.
+    pub(crate) async fn hurried(&self) {
+        self.when(|state| if state.hurried { Look::Ready(()) } else { Look::Told }).await;
+    }
+
+    /// What will come, once known. Cancel-safe, like every wait here.
+    pub(crate) async fn head(&self) -> Result<Head, CacheError> {
+        self.when(|state| match (state.head, &state.failed) {
+            (Some(head), _) => Look::Ready(Ok(head)),
             (None, Some(error)) => Look::Ready(Err(error.clone())),
             (None, None) => Look::Told,
         })
@@ -196,7 +247,7 @@ impl Flight {
                 return delivered(whole.slice(start as usize..end as usize));
             }
             // At the last byte the whole span is a moment away: better a slice of that than a copy.
-            let last = state.len == Some(end);
+            let last = state.len() == Some(end);
             if state.arrived >= end && !last {
                 return delivered(state.gather(start, end));
             }
@@ -260,6 +311,10 @@ enum Look<T> {
 }
 
 impl State {
+    fn len(&self) -> Option<u32> {
+        self.head.map(|head| head.len)
+    }
+
     fn finish(&mut self, whole: Bytes) {
         self.arrived = whole.len() as u32;
         self.pieces = Vec::new();
@@ -353,6 +408,10 @@ mod tests {
         }
     }
 
+    fn own(bytes: &[u8]) -> Arrival {
+        Arrival::Own(BytesMut::from(bytes))
+    }
+
     fn lost() -> CacheError {
         CacheError::Abandoned { key: BlockKey::whole(OriginId([1; 16]), "a") }
     }
@@ -360,9 +419,9 @@ mod tests {
     #[test]
     fn readers_get_bytes_as_they_come() {
         let flight = Flight::default();
-        assert!(now(flight.len()).is_none());
-        flight.announce(10);
-        assert_eq!(now(flight.len()).unwrap().unwrap(), 10);
+        assert!(now(flight.head()).is_none());
+        flight.announce(Head::whole(10, Tier::Origin));
+        assert_eq!(now(flight.head()).unwrap().unwrap().len, 10);
         assert!(now(flight.piece(0, 10)).is_none());
         flight.push(Bytes::from_static(b"0123"), Tier::Origin);
         flight.push(Bytes::from_static(b"456"), Tier::Origin);
@@ -380,7 +439,7 @@ mod tests {
     #[test]
     fn a_failure_comes_after_the_bytes_before_it() {
         let flight = Flight::default();
-        flight.announce(8);
+        flight.announce(Head::whole(8, Tier::Origin));
         flight.push(Bytes::from_static(b"0123"), Tier::Peer);
         flight.fail(lost());
         assert_eq!(now(flight.piece(0, 8)).unwrap().unwrap().0, "0123");
@@ -393,7 +452,7 @@ mod tests {
     #[test]
     fn every_byte_is_counted_under_the_tier_that_gave_it() {
         let flight = Flight::default();
-        flight.announce(9);
+        flight.announce(Head::whole(9, Tier::Origin));
         flight.push(Bytes::from_static(b"012"), Tier::Peer);
         flight.push(Bytes::from_static(b"34"), Tier::Peer);
         flight.push(Bytes::from_static(b"5678"), Tier::Origin);
@@ -410,14 +469,14 @@ mod tests {
     #[test]
     fn rewound_bytes_come_again() {
         let flight = Flight::default();
-        flight.announce(4);
-        flight.copy(b"xx", Tier::Peer);
+        flight.announce(Head::whole(4, Tier::Origin));
+        flight.add(own(b"xx"), Tier::Peer);
         assert_eq!(now(flight.range(0, 2)).unwrap().unwrap().bytes, "xx");
         flight.rewind();
         assert!(now(flight.range(0, 1)).is_none());
-        flight.copy(b"012", Tier::Origin);
+        flight.add(Arrival::Borrowed(Bytes::from_static(b"012")), Tier::Origin);
         assert_eq!(now(flight.range(1, 3)).unwrap().unwrap().bytes, "12");
-        flight.copy(b"3", Tier::Origin);
+        flight.add(Arrival::Borrowed(Bytes::from_static(b"3")), Tier::Origin);
         assert_eq!(flight.assemble(), "0123");
         assert_eq!(now(flight.range(0, 4)).unwrap().unwrap().by_tier, [0, 0, 0, 4]);
     }
@@ -426,8 +485,8 @@ mod tests {
     fn a_reader_finds_its_bytes_while_the_whole_is_made() {
         for _ in 0..200 {
             let flight = Flight::default();
-            flight.announce(1000);
-            flight.copy(&[7; 1000], Tier::Peer);
+            flight.announce(Head::whole(1000, Tier::Origin));
+            flight.add(own(&[7; 1000]), Tier::Peer);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for _ in 0..50 {
@@ -442,7 +501,7 @@ mod tests {
     #[test]
     fn an_empty_span_is_whole_at_once() {
         let flight = Flight::default();
-        flight.announce(0);
+        flight.announce(Head::whole(0, Tier::Origin));
         assert!(flight.assemble().is_empty());
         assert!(now(flight.range(0, 0)).unwrap().unwrap().bytes.is_empty());
     }
@@ -460,7 +519,7 @@ mod tests {
             })
             .collect();
         let data: Vec<u8> = (0..20).collect();
-        flight.announce(20);
+        flight.announce(Head::whole(20, Tier::Origin));
         for chunk in data.chunks(3) {
             tokio::task::yield_now().await;
             flight.push(Bytes::copy_from_slice(chunk), Tier::Origin);
@@ -480,7 +539,7 @@ mod tests {
             let flight = flight.clone();
             shoal_runtime::task::spawn("waiter", async move { flight.range(0, 4).await })
         };
-        flight.announce(5);
+        flight.announce(Head::whole(5, Tier::Origin));
         for byte in [b"0", b"1", b"2", b"3"] {
             tokio::task::yield_now().await;
             flight.push(Bytes::from_static(byte), Tier::Origin);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use shoal_cluster::Member;
+use shoal_net::Endpoint;
 use shoal_types::{BlockKey, NodeId, Tier};
 use shoal_wire::{Request, Response, batches};
 
@@ -23,7 +25,7 @@ pub(crate) async fn locate(nodes: &Nodes, keys: &[BlockKey]) -> Vec<(Arc<Member>
     }
     let ask = owned.into_values().map(|(node, indices)| async move {
         let asked = indices.iter().map(|&index| keys[index].clone()).collect();
-        let held = held(nodes, &node, asked).await?;
+        let held = held(&nodes.peers.endpoint, nodes.patience.whole, &node, asked).await?;
         let mut tiers = vec![None; keys.len()];
         indices.into_iter().zip(held).for_each(|(index, tier)| tiers[index] = tier);
         Some((node, tiers))
@@ -31,12 +33,12 @@ pub(crate) async fn locate(nodes: &Nodes, keys: &[BlockKey]) -> Vec<(Arc<Member>
     join_all(ask).await.into_iter().flatten().collect()
 }
 
-/// What `node` says of `keys`, in their order; `None` if it does not answer as it must.
-pub(crate) async fn held(nodes: &Nodes, node: &Member, keys: Vec<BlockKey>) -> Option<Tiers> {
+/// What `node` says of `keys`, in their order; `None` if it does not answer as it must, each time within `patience`.
+pub(crate) async fn held(endpoint: &Endpoint, patience: Duration, node: &Member, keys: Vec<BlockKey>) -> Option<Tiers> {
     let mut held = Vec::with_capacity(keys.len());
     for batch in batches(keys) {
         let asked = batch.len();
-        match nodes.peers.endpoint.call(node.addr, &Request::Has { keys: batch }, nodes.patience).await {
+        match endpoint.call(node.addr, &Request::Has { keys: batch }, patience).await {
             Ok(Response::Has { tiers }) if tiers.len() == asked => held.extend(tiers),
             Ok(_) => {
                 tracing::warn!(node = %node.name, "node answered something else than was asked");

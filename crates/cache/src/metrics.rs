@@ -62,14 +62,18 @@ pub(crate) enum SkipReason {
     Denied,
     /// It says the object does not exist.
     NotFound,
-    /// It failed a moment ago and was not asked.
+    /// It failed or was slow a moment ago and was not asked.
     BackOff,
+    /// It did not even say that it is there, and another place was faster.
+    Hung,
+    /// It holds the block and another place was faster.
+    Slow,
     /// Anything else.
     Other,
 }
 
 impl SkipReason {
-    const ALL: [SkipReason; 9] = [
+    const ALL: [SkipReason; 11] = [
         SkipReason::Unavailable,
         SkipReason::Timeout,
         SkipReason::NotOwner,
@@ -78,6 +82,8 @@ impl SkipReason {
         SkipReason::Denied,
         SkipReason::NotFound,
         SkipReason::BackOff,
+        SkipReason::Hung,
+        SkipReason::Slow,
         SkipReason::Other,
     ];
 
@@ -92,7 +98,35 @@ impl SkipReason {
             SkipReason::Denied => "denied",
             SkipReason::NotFound => "not_found",
             SkipReason::BackOff => "back_off",
+            SkipReason::Hung => "hung",
+            SkipReason::Slow => "slow",
             SkipReason::Other => "other",
+        }
+    }
+}
+
+/// What came of asking a second place while the first was late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HedgeOutcome {
+    /// The second place gave the bytes.
+    Won,
+    /// The first one did after all.
+    Lost,
+    /// The second place did not have them, or failed.
+    Failed,
+    /// The share of bytes that may be asked for twice was used up: the first was waited for.
+    Refused,
+}
+
+impl HedgeOutcome {
+    const ALL: [HedgeOutcome; 4] = [HedgeOutcome::Won, HedgeOutcome::Lost, HedgeOutcome::Failed, HedgeOutcome::Refused];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            HedgeOutcome::Won => "won",
+            HedgeOutcome::Lost => "lost",
+            HedgeOutcome::Failed => "failed",
+            HedgeOutcome::Refused => "refused",
         }
     }
 }
@@ -107,6 +141,10 @@ pub(crate) struct CacheMetrics {
     errors: [Counter; ErrorKind::ALL.len()],
     skips: [Counter; SkipReason::ALL.len()],
     fills: Gauge,
+    hedges: [Counter; HedgeOutcome::ALL.len()],
+    hedge_bytes: Counter,
+    avoided: Gauge,
+    in_flight: Gauge,
 }
 
 impl CacheMetrics {
@@ -126,6 +164,11 @@ impl CacheMetrics {
             "Nodes passed over on the way to the next place, by reason.",
             &["reason"],
         );
+        let hedges = registry.counters(
+            "shoal_cache_hedges_total",
+            "Blocks asked of a second place while the first was late, by what came of it.",
+            &["outcome"],
+        );
         let tier = |i: usize| Tier::ALL[i].as_str();
         CacheMetrics {
             bytes: array::from_fn(|i| bytes.with(&[tier(i)])),
@@ -136,6 +179,16 @@ impl CacheMetrics {
             errors: array::from_fn(|i| errors.with(&[ErrorKind::ALL[i].as_str()])),
             skips: array::from_fn(|i| skips.with(&[SkipReason::ALL[i].as_str()])),
             fills: registry.gauge("shoal_cache_fills", "Blocks being fetched at this moment."),
+            hedges: array::from_fn(|i| hedges.with(&[HedgeOutcome::ALL[i].as_str()])),
+            hedge_bytes: registry.counter(
+                "shoal_cache_hedge_bytes_total",
+                "Bytes asked of a second place while the first was late; at most so many came twice.",
+            ),
+            avoided: registry.gauge(
+                "shoal_cache_avoided_nodes",
+                "Nodes this client leaves alone for a while because they failed or are far slower than the others.",
+            ),
+            in_flight: registry.gauge("shoal_cache_in_flight_bytes", "Bytes asked of nodes and not yet received."),
         }
     }
 }
@@ -196,6 +249,22 @@ impl Meter {
         self.metrics.skips[reason as usize].inc();
     }
 
+    /// A second place was asked for `bytes`, and this came of it.
+    pub(crate) fn hedged(&self, outcome: HedgeOutcome, bytes: u32) {
+        self.metrics.hedges[outcome as usize].inc();
+        self.metrics.hedge_bytes.add(bytes.into());
+    }
+
+    /// The gauge of nodes that are left alone.
+    pub(crate) fn avoided(&self) -> Gauge {
+        self.metrics.avoided.clone()
+    }
+
+    /// The gauge of bytes asked of nodes.
+    pub(crate) fn in_flight(&self) -> Gauge {
+        self.metrics.in_flight.clone()
+    }
+
     /// Counts one block as being fetched for as long as the guard lives.
     pub(crate) fn fetching(&self) -> Fetching {
         self.metrics.fills.inc();
@@ -235,6 +304,9 @@ mod tests {
         }
         for (i, reason) in SkipReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, i);
+        }
+        for (i, outcome) in HedgeOutcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, i);
         }
         for (i, tier) in Tier::ALL.iter().enumerate() {
             assert_eq!(*tier as usize, i);

@@ -14,7 +14,6 @@ use crate::error::CacheError;
 pub(crate) struct OriginBody {
     key: BlockKey,
     body: ObjectBody,
-    len: u32,
     block_len: Option<u32>,
     patience: Duration,
 }
@@ -51,15 +50,10 @@ pub(crate) async fn open(
         (BlockSpan::Whole, None) => Some(len),
         (BlockSpan::Whole, Some(_)) => body.object_len.map(|len| u32::try_from(len).unwrap_or(u32::MAX)),
     };
-    Ok(OriginBody { key: key.clone(), body, len, block_len, patience })
+    Ok(OriginBody { key: key.clone(), body, block_len, patience })
 }
 
 impl OriginBody {
-    /// Bytes this answer will give.
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
-
     /// Bytes in the whole block, if the object store told.
     pub(crate) fn block_len(&self) -> Option<u32> {
         self.block_len

@@ -1,15 +1,17 @@
 //! A warm-up as its client drives it: keys to their owners, in batches, with what comes of them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use shoal_cluster::Member;
-use shoal_runtime::clock;
+use shoal_net::{Endpoint, NetError};
+use shoal_runtime::{clock, rng};
 use shoal_types::{BlockKey, NodeId, Tier};
-use shoal_wire::{Request, Response, batches};
+use shoal_wire::{Request, Response, Status, batches};
 use tokio::sync::mpsc;
 
 use crate::error::CacheError;
@@ -20,6 +22,11 @@ use crate::nodes::Nodes;
 const BATCH_KEYS: usize = 1024;
 /// Longest silence of a node that warms; it reports at least every [`crate::serve::WARM_REPORT`], done or not.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Times a node that is at its limits is asked again before its keys go to the next owner; with pauses that double from
+/// [`BUSY_PAUSE`] that is half a minute, and a warm-up is in no hurry.
+const BUSY_TRIES: u32 = 7;
+/// First pause before a busy node is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// Progress messages that wait to be heard, at most.
 const EVENTS: usize = 64;
 
@@ -66,11 +73,11 @@ struct Batch {
 
 /// What one node made of one batch, so far or in the end.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    already: u64,
-    fetched: u64,
-    failed: u64,
-    bytes: u64,
+pub(crate) struct Tally {
+    pub(crate) already: u64,
+    pub(crate) fetched: u64,
+    pub(crate) failed: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A batch came to its end.
@@ -128,6 +135,7 @@ pub(crate) async fn warm(
             under_way.push(ask(nodes, batch, number, events.clone()));
         }
         tokio::select! {
+            biased;
             Some((number, tally)) = heard.recv() => run.reported(number, tally),
             outcome = under_way.next() => match outcome {
                 Some(outcome) => run.ended(outcome),
@@ -209,17 +217,27 @@ fn cut(node: Arc<Member>, keys: Vec<BlockKey>, tried: &[NodeId]) -> VecDeque<Bat
 /// Has one node warm one batch.
 async fn ask(nodes: &Nodes, batch: Batch, number: u64, events: mpsc::Sender<(u64, Tally)>) -> Outcome {
     let asked = batch.keys.len() as u64;
-    let heard = listen(nodes, &batch, |tally| {
-        // Progress is for eyes: a report that finds the queue full is as good as the next one.
-        let _ = events.try_send((number, tally));
-    });
-    match heard.await {
+    let mut tries = 0;
+    let heard = loop {
+        let heard = listen(&nodes.peers.endpoint, &batch.node, batch.keys.clone(), None, SILENCE, |tally| {
+            // Progress is for eyes: a report that finds the queue full is as good as the next one.
+            let _ = events.try_send((number, tally));
+        });
+        match heard.await {
+            Err(Refusal { busy: true, .. }) if tries < BUSY_TRIES => {
+                clock::sleep(rng::jitter(BUSY_PAUSE * 2u32.pow(tries), 0.5)).await;
+                tries += 1;
+            }
+            heard => break heard,
+        }
+    };
+    match heard {
         Ok((tally, _)) if tally.failed == 0 && tally.already + tally.fetched == asked => {
             Outcome { number, batch, tally, left: Vec::new(), error: String::new() }
         }
         Ok((tally, error)) if tally.already + tally.fetched + tally.failed == asked => {
             // Counts do not tell which; the node does. What it does not hold goes to the next owner.
-            let holds = held(nodes, &batch.node, batch.keys.clone()).await;
+            let holds = held(&nodes.peers.endpoint, SILENCE, &batch.node, batch.keys.clone()).await;
             let absent = |tiers: Vec<Option<Tier>>| {
                 let pairs = batch.keys.iter().zip(tiers);
                 pairs.filter(|(_, tier)| tier.is_none()).map(|(key, _)| key.clone()).collect()
@@ -231,7 +249,7 @@ async fn ask(nodes: &Nodes, batch: Batch, number: u64, events: mpsc::Sender<(u64
             Outcome { number, batch, tally, left, error }
         }
         Ok(_) => whole(number, batch, "a node reported other numbers than were asked for".to_owned()),
-        Err(error) => whole(number, batch, error),
+        Err(refusal) => whole(number, batch, refusal.sentence),
     }
 }
 
@@ -240,16 +258,47 @@ fn whole(number: u64, batch: Batch, error: String) -> Outcome {
     Outcome { number, tally: Tally::default(), left: batch.keys.clone(), batch, error }
 }
 
-/// The last report on a batch, and the first error in it. Errors: a sentence that says how the node failed.
-async fn listen(nodes: &Nodes, batch: &Batch, mut report: impl FnMut(Tally)) -> Result<(Tally, String), String> {
-    let name = &batch.node.name;
-    let silent = || format!("node {name} was silent for {SILENCE:?}");
-    let request = Request::Warm { keys: batch.keys.clone() };
-    let opened = clock::timeout(SILENCE, nodes.peers.endpoint.call_stream(batch.node.addr, &request)).await;
-    let mut responses = opened.map_err(|_| silent())?.map_err(|error| format!("node {name}: {error}"))?;
+/// A node did not warm a batch.
+pub(crate) struct Refusal {
+    /// It is at its limits, and may have room later.
+    pub(crate) busy: bool,
+    pub(crate) sentence: String,
+}
+
+impl Refusal {
+    fn new(sentence: String) -> Refusal {
+        Refusal { busy: false, sentence }
+    }
+
+    fn failed(name: &str, error: &NetError) -> Refusal {
+        let busy = matches!(
+            error,
+            NetError::Answered { status: Status::Busy, .. } | NetError::Reset { status: Status::Busy, .. }
+        );
+        Refusal { busy, sentence: format!("node {name}: {error}") }
+    }
+}
+
+/// The last report on a batch, and the first error in it. Errors: how the node failed.
+///
+/// `from` is who has the blocks; `silence` is the longest time without a report.
+pub(crate) async fn listen(
+    endpoint: &Endpoint,
+    node: &Member,
+    keys: Vec<BlockKey>,
+    from: Option<SocketAddr>,
+    silence: Duration,
+    mut report: impl FnMut(Tally),
+) -> Result<(Tally, String), Refusal> {
+    let name = &node.name;
+    let silent = |_| Refusal::new(format!("node {name} was silent for {silence:?}"));
+    let failed = |error: NetError| Refusal::failed(name, &error);
+    let request = Request::Warm { keys, from };
+    let opened = clock::timeout(silence, endpoint.call_stream(node.addr, &request)).await;
+    let mut responses = opened.map_err(silent)?.map_err(failed)?;
     loop {
-        let response = clock::timeout(SILENCE, responses.next()).await.map_err(|_| silent())?;
-        match response.map_err(|error| format!("node {name}: {error}"))? {
+        let response = clock::timeout(silence, responses.next()).await.map_err(silent)?;
+        match response.map_err(failed)? {
             Some(Response::WarmProgress { already, fetched, failed, bytes, last, first_error, .. }) => {
                 let tally = Tally { already, fetched, failed, bytes };
                 if last {
@@ -257,9 +306,8 @@ async fn listen(nodes: &Nodes, batch: &Batch, mut report: impl FnMut(Tally)) -> 
                 }
                 report(tally);
             }
-            Some(Response::Error { message, .. }) => return Err(format!("node {name}: {message}")),
-            Some(_) => return Err(format!("node {name} answered something else than was asked")),
-            None => return Err(format!("node {name} stopped reporting before it was done")),
+            Some(_) => return Err(Refusal::new(format!("node {name} answered something else than was asked"))),
+            None => return Err(Refusal::new(format!("node {name} stopped reporting before it was done"))),
         }
     }
 }

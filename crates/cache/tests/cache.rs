@@ -3,13 +3,23 @@
 
 #[path = "cache/client.rs"]
 mod client;
+#[path = "cache/former.rs"]
+mod former;
+#[path = "cache/handover.rs"]
+mod handover;
+#[path = "cache/hot.rs"]
+mod hot;
 #[path = "cache/model.rs"]
 mod model;
 #[path = "cache/node.rs"]
 mod node;
+#[path = "cache/parts.rs"]
+mod parts;
 #[path = "cache/ring.rs"]
 mod ring;
 #[path = "cache/support.rs"]
 mod support;
+#[path = "cache/tail.rs"]
+mod tail;
 #[path = "cache/warm.rs"]
 mod warm;

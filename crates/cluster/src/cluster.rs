@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use shoal_net::{Endpoint, ResponseSink};
@@ -17,6 +18,7 @@ use crate::member::Member;
 use crate::metrics::ClusterMetrics;
 use crate::owner::{Owner, Request};
 use crate::remembered::Remembered;
+use crate::seeds::Seed;
 use crate::timing::Timing;
 use crate::view::{View, ViewPublisher, ViewWatch};
 
@@ -31,8 +33,8 @@ const REQUEST_QUEUE: usize = 16;
 pub struct ClusterConfig {
     /// This node. An incarnation of 0 is replaced by the time of day.
     pub me: Member,
-    /// Addresses `host:port` of nodes to join through, resolved at every attempt. This node's own may be among them. Without
-    /// any, and without remembered members, this node is the first of its ring.
+    /// Where nodes to join through are, as [`Seed`] reads them; looked up at every attempt. This node's own address may be among
+    /// them. Without any, and without remembered members, this node is the first of its ring.
     pub seeds: Vec<String>,
     /// Where the members are remembered between runs; nowhere if `None`.
     pub state_dir: Option<PathBuf>,
@@ -64,16 +66,18 @@ impl Cluster {
     /// Joins the ring in the background, and keeps trying; until a seed answers, the view holds only this node.
     ///
     /// Call it inside a tokio runtime, with an endpoint whose service hands gossip to [`Cluster::on_gossip`] and answers
-    /// `View` and `Watch` from this cluster. Errors: `Invalid` for a description or timing out of bounds.
+    /// `View` and `Watch` from this cluster. Errors: `Invalid` for a description, seed or timing out of bounds.
     pub fn start(config: ClusterConfig, endpoint: Endpoint, registry: &Registry) -> Result<Cluster, ClusterError> {
         let ClusterConfig { mut me, seeds, state_dir, timing } = config;
         me.check()?;
         timing.check()?;
+        let seeds = Seed::all(&seeds)?;
         let remembered = state_dir.as_deref().map(Remembered::load).unwrap_or_default();
         if me.incarnation == 0 {
             me.incarnation = clock::unix_now().as_millis() as u64;
         }
         me.incarnation = me.incarnation.max(remembered.incarnation.saturating_add(1));
+        me.life = me.incarnation;
         let metrics = ClusterMetrics::register(registry);
         let publisher = ViewPublisher::new(View::new(1, vec![Arc::new(me.clone())]));
         metrics.published(&publisher.current());
@@ -87,6 +91,7 @@ impl Cluster {
         let end = ended.clone();
         task::spawn("cluster-owner", async move {
             tokio::select! {
+                biased;
                 () = end.wait() => {}
                 () = run => end.trigger(),
             }
@@ -118,6 +123,7 @@ impl Cluster {
     /// The first view waits until the seeds have been asked, so that a restarted node does not tell clients it is alone.
     pub async fn serve_watch(&self, out: &mut ResponseSink) {
         tokio::select! {
+            biased;
             () = self.shared.ended.wait() => {}
             () = self.send_views(out) => {}
         }
@@ -137,6 +143,20 @@ impl Cluster {
                 return;
             }
             let _ = clock::timeout(timing.watch_every, views.changed()).await;
+        }
+    }
+
+    /// When the owners of some block last changed as this node sees it; its own start counts.
+    pub fn changed_at(&self) -> Instant {
+        self.shared.views.current().changed_at
+    }
+
+    /// Tells the ring that this node will leave: it owns nothing any more, in its own view when this returns and in all others
+    /// within a second or so, and can still be asked for what it holds. There is no way back but a restart.
+    pub async fn set_leaving(&self) {
+        let (done, told) = oneshot::channel();
+        if self.shared.requests.send(Request::SetLeaving(done)).await.is_ok() {
+            let _ = told.await;
         }
     }
 

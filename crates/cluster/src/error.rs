@@ -16,6 +16,12 @@ pub enum ClusterError {
         /// Which field of [`crate::Member`].
         field: &'static str,
     },
+    /// A seed that is none of the forms known.
+    #[error("`{seed}` is not HOST:PORT, file:PATH or dns:NAME[:PORT]")]
+    BadSeed {
+        /// What was given.
+        seed: String,
+    },
     /// A timing that cannot work, such as a probe that ends before its answer is due.
     #[error("cluster timing: {rule}")]
     BadTiming {
@@ -28,12 +34,12 @@ pub enum ClusterError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A view from a newer version of this program.
-    #[error("ring view has format {found}, this version reads format {known}: update this host")]
-    NewerView {
+    /// A view from another version of this program.
+    #[error("ring view has format {found}, this version reads format {known}: run one version on all hosts of a ring")]
+    OtherView {
         /// Format number in the bytes.
         found: u8,
-        /// Newest format number this version reads.
+        /// The format number this version reads.
         known: u8,
     },
     /// No seed and no known node answered in time.
@@ -60,11 +66,12 @@ impl ClusterError {
     /// What a caller may do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            ClusterError::BadMember { .. } | ClusterError::BadTiming { .. } | ClusterError::NoSeeds => {
-                ErrorKind::Invalid
-            }
+            ClusterError::BadMember { .. }
+            | ClusterError::BadSeed { .. }
+            | ClusterError::BadTiming { .. }
+            | ClusterError::NoSeeds => ErrorKind::Invalid,
             ClusterError::BadView { .. } => ErrorKind::Corrupt,
-            ClusterError::NewerView { .. } => ErrorKind::Invalid,
+            ClusterError::OtherView { .. } => ErrorKind::Invalid,
             ClusterError::NobodyAnswered { .. } => ErrorKind::Unavailable,
             ClusterError::Remembered { source, .. } => ErrorKind::of_io(source),
         }

@@ -17,7 +17,7 @@ use shoal_wire::{Request, Response};
 use crate::error::ClusterError;
 use crate::member::Member;
 use crate::metrics::ClusterMetrics;
-use crate::seeds;
+use crate::seeds::{Seed, sample};
 use crate::timing::Timing;
 use crate::view::{View, ViewPublisher, ViewWatch};
 
@@ -42,10 +42,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows the ring that one of `seeds` (`host:port`, resolved at every attempt) belongs to. Returns with the first view.
+    /// Follows the ring that one of `seeds` (see [`Seed`]; looked up at every attempt) belongs to. Returns with the first view.
     ///
     /// Call it inside a tokio runtime. Errors: `Unavailable` if none came within `patience`, naming every address that was tried
-    /// and why it failed; `Invalid` without seeds.
+    /// and why it failed; `Invalid` without seeds or with one that is none.
     pub async fn start(
         seeds: Vec<String>,
         endpoint: Endpoint,
@@ -66,10 +66,11 @@ impl Follower {
         if seeds.is_empty() {
             return Err(ClusterError::NoSeeds);
         }
+        let seeds = Seed::all(&seeds)?;
         let publisher = ViewPublisher::new(View::empty());
         let mut views = publisher.watch();
         let failures: Failures = Arc::default();
-        seeds.iter().for_each(|seed| failures.note(seed, "no answer yet"));
+        seeds.iter().for_each(|seed| failures.note(&seed.to_string(), "no answer yet"));
         let chase = Chase {
             seeds,
             endpoint,
@@ -136,7 +137,7 @@ struct Followed {
 }
 
 struct Chase {
-    seeds: Vec<String>,
+    seeds: Vec<Seed>,
     endpoint: Endpoint,
     timing: Timing,
     publisher: ViewPublisher,
@@ -147,6 +148,7 @@ struct Chase {
 impl Chase {
     async fn run(self) {
         tokio::select! {
+            biased;
             () = self.publisher.unwatched() => {}
             () = self.chase() => {}
         }
@@ -187,9 +189,13 @@ impl Chase {
         for seed in &self.seeds {
             // With company, names are only a fallback: do not wait long for a name server that may be down.
             let limit = if candidates.is_empty() { self.timing.call_timeout } else { ASK_NEXT_AFTER };
-            match seeds::resolve(seed, limit).await {
-                Ok(addrs) => candidates.extend(addrs.into_iter().map(|addr| Candidate { name: seed.clone(), addr })),
-                Err(why) => self.failures.note(seed, &why),
+            let name = seed.to_string();
+            match seed.addresses(limit).await {
+                Ok(addrs) => {
+                    let some = sample(&addrs, CANDIDATES_MAX);
+                    candidates.extend(some.into_iter().map(|addr| Candidate { name: name.clone(), addr }));
+                }
+                Err(why) => self.failures.note(&name, &why),
             }
             if candidates.len() >= CANDIDATES_MAX {
                 break;
@@ -218,6 +224,7 @@ impl Chase {
             }
             let more = asked.len() < ASKED_AT_ONCE && waiting.peek().is_some();
             tokio::select! {
+                biased;
                 answer = asked.next() => match answer? {
                     Ok(followed) => return Some(followed),
                     Err((candidate, why)) => self.failures.note(&candidate.name, &why),

@@ -32,7 +32,9 @@ impl foca::Identity for Identity {
         // that all nodes share.
         let rank = |id: &Identity| {
             let member = &id.0;
-            (member.incarnation, member.addr, member.weight, member.capacity, member.name.clone(), member.zone.clone())
+            let flags = (member.life, member.leaving, member.damped);
+            let texts = (member.name.clone(), member.zone.clone());
+            (member.incarnation, member.addr, member.weight, member.capacity, flags, texts)
         };
         rank(self) > rank(adversary)
     }
@@ -95,15 +97,8 @@ mod tests {
     use super::*;
 
     fn identity(incarnation: u64, port: u16) -> Identity {
-        Identity(Arc::new(Member {
-            id: NodeId([1; 16]),
-            name: "n".into(),
-            addr: ([10, 0, 0, 1], port).into(),
-            weight: 100,
-            capacity: 1,
-            zone: String::new(),
-            incarnation,
-        }))
+        let member = Member::new(NodeId([1; 16]), "n", ([10, 0, 0, 1], port).into());
+        Identity(Arc::new(Member { incarnation, ..member }))
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! else moves its bytes.
 
 mod cluster;
+mod damping;
 mod discovery;
 mod error;
 mod follower;
@@ -18,6 +19,8 @@ mod metrics;
 mod owner;
 mod pace;
 mod remembered;
+#[cfg(feature = "testing")]
+mod rings;
 mod seeds;
 mod timing;
 mod view;
@@ -26,5 +29,6 @@ pub use cluster::{Cluster, ClusterConfig};
 pub use error::ClusterError;
 pub use follower::Follower;
 pub use member::{Member, NAME_BYTES_MAX, ZONE_BYTES_MAX};
+pub use seeds::{DEFAULT_PORT, Seed};
 pub use timing::Timing;
-pub use view::{MEMBERS_MAX, VIEW_BYTES_MAX, View, ViewWatch};
+pub use view::{MEMBERS_MAX, VIEW_BYTES_MAX, View, ViewPublisher, ViewWatch};

@@ -29,11 +29,35 @@ pub struct Member {
     /// Failure domain, free text; empty if unknown. At most [`ZONE_BYTES_MAX`] bytes.
     pub zone: String,
     /// Orders the lives of one node id: a restarted node replaces what is known of its former life. Milliseconds since 1970
-    /// at start, raised where needed; 0 lets [`crate::Cluster::start`] choose.
+    /// at start, raised where needed; 0 lets [`crate::Cluster::start`] choose. Grows with each change of this description, too.
     pub incarnation: u64,
+    /// The incarnation with which the process began that speaks here: where it is equal, it is the same process, however often
+    /// its description has changed since. Set by [`crate::Cluster::start`].
+    pub life: u64,
+    /// It hands its blocks over and will leave: it owns nothing any more, but can be asked for what it still holds.
+    pub leaving: bool,
+    /// It came and went too often of late: until it has been calm for a while it owns nothing, but can be asked, unless
+    /// a third of the ring is in the same state.
+    pub damped: bool,
 }
 
 impl Member {
+    /// An ordinary node: weight 100, no capacity, no zone, in the ring; for tests and rings given by hand.
+    pub fn new(id: NodeId, name: &str, addr: SocketAddr) -> Member {
+        Member {
+            id,
+            name: name.to_owned(),
+            addr,
+            weight: 100,
+            capacity: 0,
+            zone: String::new(),
+            incarnation: 0,
+            life: 0,
+            leaving: false,
+            damped: false,
+        }
+    }
+
     /// Checks every bound that peers rely on. Errors: `Invalid`, naming the field.
     pub fn check(&self) -> Result<(), ClusterError> {
         let field = if self.name.len() > NAME_BYTES_MAX {

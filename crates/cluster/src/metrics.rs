@@ -9,11 +9,14 @@ use crate::view::View;
 #[derive(Clone)]
 pub(crate) struct ClusterMetrics {
     members: Gauge,
+    owners: Gauge,
+    damped: Gauge,
     version: Gauge,
     epoch: Gauge,
     up: Counter,
     down: Counter,
     renewed: Counter,
+    changed: Counter,
     rejoined: Counter,
     gossip_refused: Counter,
     gossip_dropped: Counter,
@@ -24,12 +27,15 @@ impl ClusterMetrics {
     pub(crate) fn register(registry: &Registry) -> ClusterMetrics {
         let changes = registry.counters(
             "shoal_cluster_changes_total",
-            "Changes of membership seen by this process: a node came up, went down, began a new life; this node had to \
-             rejoin",
+            "Changes of membership seen by this process: a node came up, went down, began a new life, changed what it \
+             says of itself; this node had to rejoin",
             &["kind"],
         );
         ClusterMetrics {
             members: registry.gauge("shoal_cluster_members", "Nodes in this process's view of the ring"),
+            owners: registry.gauge("shoal_cluster_owners", "Nodes that own blocks: neither leaving nor damped"),
+            damped: registry
+                .gauge("shoal_cluster_damped", "1 while this node owns nothing because it came and went too often"),
             version: registry.gauge("shoal_cluster_view_version", "Views of the ring this process has seen"),
             epoch: registry.gauge(
                 "shoal_cluster_epoch",
@@ -38,6 +44,7 @@ impl ClusterMetrics {
             up: changes.with(&["up"]),
             down: changes.with(&["down"]),
             renewed: changes.with(&["renewed"]),
+            changed: changes.with(&["changed"]),
             rejoined: changes.with(&["rejoined"]),
             gossip_refused: registry.counter(
                 "shoal_cluster_gossip_refused_total",
@@ -52,6 +59,7 @@ impl ClusterMetrics {
 
     pub(crate) fn published(&self, view: &View) {
         self.members.set_u64(view.members.len() as u64);
+        self.owners.set_u64(view.ring.len() as u64);
         self.version.set_u64(view.version);
         // A scrape carries numbers as doubles, which hold 53 bits.
         self.epoch.set_u64(view.epoch() >> 11);
@@ -62,6 +70,8 @@ impl ClusterMetrics {
             Event::Up(_) => self.up.inc(),
             Event::Down(_) => self.down.inc(),
             Event::Renewed(_) => self.renewed.inc(),
+            Event::Damped(damped) => self.damped.set(i64::from(*damped)),
+            Event::Changed(_) => self.changed.inc(),
             Event::Rejoined(_) => self.rejoined.inc(),
         }
     }

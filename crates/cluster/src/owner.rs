@@ -12,13 +12,14 @@ use shoal_runtime::{clock, rng, task};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::damping::Damping;
 use crate::discovery::Rounds;
 use crate::member::Member;
 use crate::membership::{Event, Membership};
 use crate::metrics::ClusterMetrics;
 use crate::pace::Pace;
 use crate::remembered::Remembered;
-use crate::seeds::{self, Answer, Asked, SEEDS_ASKED_MAX};
+use crate::seeds::{self, Answer, Asked, SEEDS_ASKED_MAX, Seed, sample};
 use crate::timing::Timing;
 use crate::view::{MEMBERS_MAX, ViewPublisher};
 
@@ -28,8 +29,11 @@ const BATCH: usize = 256;
 const PUBLISH_GAP: Duration = Duration::from_millis(20);
 /// Shortest time between two writes of the remembered members.
 const SAVE_GAP: Duration = Duration::from_secs(1);
-/// Remembered addresses asked in one round.
+/// Remembered addresses asked in one round while alone.
 const REMEMBERED_ASKED: usize = 8;
+/// Remembered addresses of members that are gone asked in one round in company: the protocol tries the dead it knows of, but those
+/// of a former run it has never heard of.
+const GONE_ASKED: usize = 2;
 /// Goodbyes sent while leaving.
 const GOODBYES: u32 = 3;
 /// Longest sleep, so that a stall is noticed as one.
@@ -40,6 +44,8 @@ const REJOINS_SUSPICIOUS: u32 = 5;
 
 /// What other tasks ask of the owner.
 pub(crate) enum Request {
+    /// Tell the ring that this node will leave, then say so.
+    SetLeaving(oneshot::Sender<()>),
     /// Leave, then say so.
     Leave(oneshot::Sender<()>),
 }
@@ -53,9 +59,9 @@ pub(crate) struct Owner {
     endpoint: Endpoint,
     publisher: ViewPublisher,
     metrics: ClusterMetrics,
-    seeds: Vec<String>,
+    seeds: Vec<Seed>,
     /// Seeds that did not answer when last asked; each is warned about once.
-    silent: HashSet<String>,
+    silent: HashSet<Seed>,
     /// Addresses of members that went down, until they come up again.
     dead: HashSet<SocketAddr>,
     /// Answers of the seeds asked last; ends with the last of them.
@@ -84,7 +90,7 @@ impl Owner {
     #[expect(clippy::too_many_arguments, reason = "called once, by the constructor of the public handle")]
     pub(crate) fn new(
         me: Member,
-        seeds: Vec<String>,
+        seeds: Vec<Seed>,
         state_dir: Option<PathBuf>,
         remembered: Remembered,
         timing: Timing,
@@ -93,8 +99,14 @@ impl Owner {
         metrics: ClusterMetrics,
     ) -> Owner {
         let now = clock::now();
+        let ago = clock::unix_now().saturating_sub(Duration::from_secs(remembered.penalty_at));
+        let penalty = f64::from(remembered.penalty_milli) / 1000.0;
+        let mut damping = Damping::new(timing.flap_half_life, penalty, ago);
+        if remembered.incarnation > 0 {
+            damping.returned(Duration::ZERO);
+        }
         Owner {
-            membership: Membership::new(me, &timing, rng::random_u64()),
+            membership: Membership::new(me, &timing, damping, rng::random_u64()),
             rounds: Rounds::new(&timing),
             pace: Pace::default(),
             started: now,
@@ -123,6 +135,11 @@ impl Owner {
         mut requests: mpsc::Receiver<Request>,
         settled: watch::Sender<bool>,
     ) {
+        self.remember_me(Duration::ZERO);
+        if self.membership.me().damped {
+            self.metrics.happened(&Event::Damped(true));
+            report(&Event::Damped(true));
+        }
         loop {
             let planned = self.next_wake();
             let woken = self.wait(planned, &mut gossip, &mut requests).await;
@@ -145,6 +162,12 @@ impl Owner {
                     settled.send_replace(true);
                 }
                 Woken::Request(None) => return,
+                Woken::Request(Some(Request::SetLeaving(done))) => {
+                    self.membership.set_leaving(now);
+                    self.flush(now);
+                    self.publish();
+                    let _ = done.send(());
+                }
                 Woken::Request(Some(Request::Leave(done))) => {
                     self.leave(now).await;
                     let _ = done.send(());
@@ -204,6 +227,9 @@ impl Owner {
             self.metrics.happened(&event);
             report(&event);
             self.forget_connections(&event);
+            if matches!(event, Event::Rejoined(_) | Event::Damped(_)) {
+                self.remember_me(now);
+            }
         }
         while let Some((to, packet)) = self.membership.poll_send() {
             self.endpoint.gossip(to, packet);
@@ -231,25 +257,33 @@ impl Owner {
             }
             Event::Up(member) if self.dead.remove(&member.addr) => member.addr,
             Event::Renewed(member) => member.addr,
-            Event::Up(_) | Event::Rejoined(_) => return,
+            Event::Up(_) | Event::Changed(_) | Event::Damped(_) | Event::Rejoined(_) => return,
         };
         self.endpoint.forget(addr);
     }
 
     fn publish_if_due(&mut self) {
-        let now = clock::now();
-        if now < self.publish_after {
-            return;
+        if clock::now() >= self.publish_after {
+            self.publish();
         }
+    }
+
+    fn publish(&mut self) {
         let Some(members) = self.unpublished.take() else { return };
         let Some(view) = self.publisher.publish(members) else { return };
-        self.publish_after = now + PUBLISH_GAP;
+        self.publish_after = clock::now() + PUBLISH_GAP;
         self.metrics.published(&view);
         tracing::debug!(version = view.version, epoch = view.epoch(), members = view.members.len(), "ring view");
         let me = self.membership.me();
-        self.remembered.incarnation = me.incarnation;
         let others = view.members.iter().filter(|member| member.id != me.id).cloned().collect();
         self.remembered.now(others);
+    }
+
+    /// Notes what the next run of this node must know of this one.
+    fn remember_me(&mut self, now: Duration) {
+        self.remembered.incarnation = self.membership.me().incarnation;
+        self.remembered.penalty_milli = (self.membership.penalty(now) * 1000.0) as u32;
+        self.remembered.penalty_at = clock::unix_now().as_secs();
     }
 
     fn save_if_due(&mut self) {
@@ -277,11 +311,9 @@ impl Owner {
         let alone = view.members.len() <= 1;
         self.rounds.begun(now, alone, (rng::random_u64() >> 11) as f64 / (1u64 << 53) as f64);
         let mut targets = sample(&self.seeds, SEEDS_ASKED_MAX);
-        if alone {
-            let remembered: Vec<String> =
-                self.remembered.members.iter().map(|member| member.addr.to_string()).collect();
-            targets.extend(sample(&remembered, REMEMBERED_ASKED));
-        }
+        let gone = self.remembered.gone(&view.members);
+        let asked = sample(&gone, if alone { REMEMBERED_ASKED } else { GONE_ASKED });
+        targets.extend(asked.into_iter().map(|addr| Seed::Host(addr.to_string())));
         if targets.is_empty() {
             return;
         }
@@ -299,17 +331,17 @@ impl Owner {
             Answer::Known => {}
             Answer::Members(members) => {
                 if self.silent.remove(&seed) {
-                    tracing::info!(seed, "seed answers again");
+                    tracing::info!(%seed, "seed answers again");
                 }
                 self.membership.meet(now, &members);
                 return true;
             }
             Answer::Failed(why) if !self.seeds.contains(&seed) => {
-                tracing::debug!(node = seed, why, "remembered node does not answer");
+                tracing::debug!(node = %seed, why, "remembered node does not answer");
             }
             Answer::Failed(why) => {
                 if self.silent.insert(seed.clone()) {
-                    tracing::warn!(seed, why, "seed does not answer; will keep trying");
+                    tracing::warn!(%seed, why, "seed does not answer; will keep trying");
                 }
             }
         }
@@ -320,9 +352,7 @@ impl Owner {
         tracing::info!("leaving the ring");
         self.membership.leave(now);
         self.flush(now);
-        if let Some(members) = self.unpublished.take() {
-            self.publisher.publish(members);
-        }
+        self.publish();
         for _ in 0..GOODBYES {
             clock::sleep(self.timing.leave_for / GOODBYES).await;
             self.membership.say_goodbye_again();
@@ -332,17 +362,6 @@ impl Owner {
             let _ = saving.await;
         }
     }
-}
-
-/// Up to `n` of `all`, at random if there are more.
-fn sample(all: &[String], n: usize) -> Vec<String> {
-    let mut picked = all.to_vec();
-    for i in 0..n.min(all.len()) {
-        let j = i + (rng::random_u64() % (all.len() - i) as u64) as usize;
-        picked.swap(i, j);
-    }
-    picked.truncate(n);
-    picked
 }
 
 fn report(event: &Event) {
@@ -356,6 +375,14 @@ fn report(event: &Event) {
         Event::Renewed(member) => {
             tracing::info!(node = %member.id, name = member.name, addr = %member.addr, "node began a new life");
         }
+        Event::Changed(member) => {
+            let Member { id, name, leaving, damped, .. } = member.as_ref();
+            tracing::info!(node = %id, name, leaving, damped, "node describes itself anew");
+        }
+        Event::Damped(true) => {
+            tracing::warn!("this node came and went too often: it owns no blocks until it has been calm")
+        }
+        Event::Damped(false) => tracing::info!("this node has been calm: it owns blocks again"),
         Event::Rejoined(times) if *times >= REJOINS_SUSPICIOUS => {
             tracing::error!(
                 times,

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::view::{MEMBERS_MAX, VIEW_BYTES_MAX};
 /// Name of the file in the state directory.
 const FILE: &str = "members";
 /// First bytes of the file; the last one is the format number.
-const MAGIC: [u8; 8] = *b"shoalmb\x01";
+const MAGIC: [u8; 8] = *b"shoalmb\x02";
 
 /// Members kept that are gone.
 const GONE_MAX: usize = 32;
@@ -30,6 +31,10 @@ const GONE_MAX: usize = 32;
 pub(crate) struct Remembered {
     /// Highest incarnation this node has used: its next life must be above, even if the clock went back.
     pub(crate) incarnation: u64,
+    /// Thousandths of this node's penalty for coming and going, as of `penalty_at`; see `damping`.
+    pub(crate) penalty_milli: u32,
+    /// Seconds since 1970.
+    pub(crate) penalty_at: u64,
     /// The other members, and after them, newest first, some that are gone: a node that was cut off loses its peers one by
     /// one, and each of them may be the one that is back first.
     pub(crate) members: Vec<Arc<Member>>,
@@ -62,6 +67,12 @@ impl Remembered {
         gone.retain(|member| self.members.iter().all(|other| other.id != member.id));
         gone.truncate(GONE_MAX.min(MEMBERS_MAX - self.members.len().min(MEMBERS_MAX)));
         self.members.append(&mut gone);
+    }
+
+    /// Addresses of members that are gone, all those that `members` do not hold.
+    pub(crate) fn gone(&self, members: &[Arc<Member>]) -> Vec<SocketAddr> {
+        let here = |gone: &Member| members.binary_search_by_key(&gone.id, |member| member.id).is_ok();
+        self.members.iter().filter(|member| !here(member)).map(|member| member.addr).collect()
     }
 
     /// Replaces the file in `dir`, all or nothing, durably.
@@ -109,16 +120,9 @@ mod tests {
     use super::*;
 
     fn remembered() -> Remembered {
-        let member = Member {
-            id: NodeId([3; 16]),
-            name: "n".into(),
-            addr: ([10, 0, 0, 3], 7070).into(),
-            weight: 100,
-            capacity: 5,
-            zone: String::new(),
-            incarnation: 9,
-        };
-        Remembered { incarnation: 300, members: vec![Arc::new(member)] }
+        let member = Member::new(NodeId([3; 16]), "n", ([10, 0, 0, 3], 7070).into());
+        let member = Member { capacity: 5, incarnation: 9, life: 8, ..member };
+        Remembered { incarnation: 300, penalty_milli: 1000, penalty_at: 3, members: vec![Arc::new(member)] }
     }
 
     #[test]
@@ -171,10 +175,10 @@ mod tests {
 
     #[test]
     fn file_is_pinned() {
-        let mut golden = b"shoalmb\x01".to_vec();
-        let mut body = vec![0xac, 0x02, 1];
+        let mut golden = b"shoalmb\x02".to_vec();
+        let mut body = vec![0xac, 0x02, 0xe8, 0x07, 3, 1];
         body.extend_from_slice(&[3; 16]);
-        body.extend_from_slice(&[1, b'n', 0, 10, 0, 0, 3, 0x9e, 0x37, 100, 5, 0, 9]);
+        body.extend_from_slice(&[1, b'n', 0, 10, 0, 0, 3, 0x9e, 0x37, 100, 5, 0, 9, 8, 0, 0]);
         golden.extend_from_slice(&crc32c(&body).to_le_bytes());
         golden.extend_from_slice(&body);
         assert_eq!(remembered().encode(), golden);

@@ -60,6 +60,19 @@ impl Layout {
         }
     }
 
+    /// What every key of a block begins with.
+    pub fn blocks_prefix(&self) -> String {
+        format!("{}/chunks/", self.name)
+    }
+
+    /// Slice, index and plain bytes of the block whose object has this full key; `None` for a key that no block has.
+    pub fn parse_key(&self, key: &str) -> Option<(u64, u32, u32)> {
+        let mut numbers = key.rsplit('/').next()?.split('_');
+        let slice = numbers.next()?.parse().ok()?;
+        let (index, len) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        (key == self.object_key(slice, index, len)).then_some((slice, index, len))
+    }
+
     /// Full key of the object that holds the volume's UUID.
     pub fn uuid_key(&self) -> String {
         format!("{}/juicefs_uuid", self.name)
@@ -174,6 +187,27 @@ mod tests {
         let id = 12_345_678;
         assert_eq!(layout(false, 1).object_key(id, 15, 7), "vol-shard/chunks/12/12345/12345678_15_7");
         assert_eq!(layout(true, 1).object_key(id, 15, 7), "vol-shard/chunks/4E/12/12345678_15_7");
+    }
+
+    #[test]
+    fn keys_say_which_block_they_are_of() {
+        for hash_prefix in [false, true] {
+            let layout = layout(hash_prefix, 100);
+            for block in layout.blocks(12_345_678, 250) {
+                assert_eq!(layout.parse_key(&block.object), Some((12_345_678, block.index, block.len)));
+            }
+        }
+        let layout = layout(false, 100);
+        for other in [
+            "vol-shard/chunks/0/1/1_0_5",
+            "vol-shard/chunks/0/0/1_0",
+            "vol-shard/chunks/0/0/1_0_5_6",
+            "x/chunks/0/0/1_0_5",
+        ] {
+            assert_eq!(layout.parse_key(other), None, "{other}");
+        }
+        assert_eq!(layout.parse_key("vol-shard/chunks/0/0/01_0_5"), None);
+        assert_eq!(layout.parse_key("vol-shard/juicefs_uuid"), None);
     }
 
     #[test]

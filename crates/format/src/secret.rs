@@ -65,6 +65,21 @@ impl Settings {
         Ok(())
     }
 
+    /// Leaves the word `removed` where the object store's secrets were, as a dump without `--keep-secret-key` does. The private key
+    /// of an encrypted volume stays: nobody could set it again.
+    pub fn remove_secrets(&mut self) {
+        for secret in [&mut self.secret_key, &mut self.session_token] {
+            if !secret.is_empty() {
+                REMOVED.clone_into(secret);
+            }
+        }
+    }
+
+    /// True if a dump removed a secret that the volume needs.
+    pub fn lacks_secrets(&self) -> bool {
+        self.secrets().iter().any(|(_, secret)| *secret == REMOVED)
+    }
+
     fn secrets(&self) -> [(&'static str, &str); 3] {
         [("SecretKey", &self.secret_key), ("SessionToken", &self.session_token), ("EncryptKey", &self.encrypt_key)]
     }

@@ -156,6 +156,11 @@ impl Settings {
         }
     }
 
+    /// True if there is anything in the setting to be kept secret.
+    pub fn has_secrets(&self) -> bool {
+        [&self.secret_key, &self.session_token, &self.encrypt_key].iter().any(|secret| !secret.is_empty())
+    }
+
     /// True if every object of the volume is encrypted.
     pub fn is_encrypted(&self) -> bool {
         !self.encrypt_key.is_empty()

@@ -18,8 +18,8 @@ pub enum ClientRole {
 /// The version a read-only client claims: everything a reader of 1.4 volumes needs is there.
 pub const READER_LEVEL: &str = "1.4.0";
 
-/// The version a writer claims: ACLs (1.2), Ranger (1.3), tiers and Kerberos (1.4) are not maintained.
-pub const WRITER_LEVEL: &str = "1.1.0";
+/// The version a writer claims. What later versions oblige writers to and this one does not maintain is refused by name.
+pub const WRITER_LEVEL: &str = "1.4.0";
 
 impl ClientRole {
     /// The feature level a client in this role claims.
@@ -117,11 +117,8 @@ impl Settings {
 
     /// Features that oblige every writer and are not tied to a client version by the format.
     fn check_writer_features(&self) -> Result<(), FormatError> {
-        let features = [
-            (self.change_log, "a metadata change log"),
-            (self.user_group_quota, "user and group quotas"),
-            (self.enable_acl, "POSIX ACLs"),
-        ];
+        let features =
+            [(!self.ranger_service.is_empty(), "Ranger's permissions"), (!self.kerb_conf.is_empty(), "Kerberos")];
         match features.into_iter().find(|(on, _)| *on) {
             Some((_, feature)) => Err(FormatError::WriterFeature { volume: self.name.clone(), feature }),
             None => Ok(()),
@@ -187,11 +184,12 @@ mod tests {
     #[test]
     fn writers_claim_less_than_readers() {
         volume("1.1.0-A", "").check_client_as(ClientRole::Writer).unwrap();
+        let more = Settings { enable_acl: true, user_group_quota: true, change_log: true, ..volume("", "") };
+        more.check_client_as(ClientRole::Writer).unwrap();
+        volume("1.4.0-A", "").check_client_as(ClientRole::Writer).unwrap();
         for settings in [
-            volume("1.2.0-A", ""),
-            Settings { change_log: true, ..volume("", "") },
-            Settings { user_group_quota: true, ..volume("", "") },
-            Settings { enable_acl: true, ..volume("", "") },
+            Settings { ranger_service: "s".into(), ..volume("", "") },
+            Settings { kerb_conf: "k".into(), ..volume("", "") },
         ] {
             settings.check_client().unwrap();
             assert_eq!(settings.check_client_as(ClientRole::Writer).unwrap_err().kind(), ErrorKind::Denied);

@@ -5,10 +5,21 @@
 //! and writers queue for SQLite's one write lock.
 
 mod address;
+mod args;
+mod dialect;
+mod driver;
 mod failure;
 mod insert;
+mod link;
+mod lock_statements;
+mod pool;
+mod quota_statements;
+mod removal_statements;
 mod row;
+mod scan;
+mod scan_statements;
 mod schema;
+mod server;
 mod session;
 mod sqlite;
 mod statements;
@@ -16,21 +27,13 @@ mod txn;
 
 use std::sync::Arc;
 
-use shoal_meta::{Engine, MetaError};
+pub use shoal_meta::OpenMode;
+use shoal_meta::{Engine, MetaError, password_of_environment};
+
+use crate::address::Address;
 
 /// Metadata URL schemes that [`open`] knows.
-pub const SCHEMES: &[&str] = &["sqlite3"];
-
-/// What the database is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
-    /// To read an existing volume.
-    ReadOnly,
-    /// To read and change an existing volume.
-    ReadWrite,
-    /// To create a volume: the database is created where there is none.
-    Create,
-}
+pub const SCHEMES: &[&str] = &["sqlite3", "postgres", "mysql"];
 
 /// Opens the metadata database at `url`, spelled as JuiceFS spells it: `sqlite3://relative.db`, `sqlite3:///absolute.db`,
 /// with `?table_prefix=x` and the driver's options.
@@ -38,6 +41,9 @@ pub enum OpenMode {
 /// Errors: `Invalid` for a URL or scheme that cannot be opened; `NotFound` if there is no database or, except for
 /// [`OpenMode::Create`], no volume in it (nothing is created then); `Corrupt` for a file that is no SQLite database.
 pub async fn open(url: &str, mode: OpenMode) -> Result<Arc<dyn Engine>, MetaError> {
-    let address = address::Address::parse(url)?;
-    Ok(Arc::new(sqlite::SqliteEngine::open(&address, mode).await?))
+    Ok(match Address::parse(url, password_of_environment)? {
+        Address::Sqlite(address) => Arc::new(sqlite::SqliteEngine::open(&address, mode).await?),
+        Address::Postgres(address) => Arc::new(server::open_postgres(&address, mode).await?),
+        Address::MySql(address) => Arc::new(server::open_mysql(&address, mode).await?),
+    })
 }

@@ -3,26 +3,31 @@
 use bytes::Bytes;
 use shoal_format::{AclEntry, AclRule, Attr, Dentry, FileType, Ino, SliceRecord, Time};
 use shoal_meta::{DirEntry, MetaError};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Row};
 
-use crate::failure::{damaged, failed};
-use crate::insert::Binding;
+use crate::args::Args;
+use crate::driver::Driver;
+use crate::failure::damaged;
 
 const NANOS_PER_SEC: i128 = 1_000_000_000;
+/// A permission that an ACL rule does not have.
+const ACL_UNSET: i64 = 0xFFFF;
 
 /// Reads the columns of one row.
-#[derive(Clone, Copy)]
-pub(crate) struct Columns<'r> {
-    pub(crate) row: &'r SqliteRow,
+pub(crate) struct Columns<'r, D: Driver> {
+    pub(crate) row: &'r D::Row,
     /// The database, as messages name it.
     pub(crate) at: &'r str,
 }
 
-impl Columns<'_> {
+impl<D: Driver> Columns<'_, D> {
+    /// A signed number, `None` for NULL.
+    pub(crate) fn nullable(&self, index: usize) -> Result<Option<i64>, MetaError> {
+        D::int(self.row, index).map_err(|error| D::failed(self.at, error))
+    }
+
     /// A signed number.
     pub(crate) fn int(&self, index: usize) -> Result<i64, MetaError> {
-        self.row.try_get(index).map_err(|error| failed(self.at, error))
+        self.nullable(index)?.ok_or_else(|| damaged(self.at, &format!("result column {index} is NULL")))
     }
 
     /// A number that fits `T`.
@@ -33,13 +38,13 @@ impl Columns<'_> {
 
     /// Bytes; empty for NULL.
     pub(crate) fn bytes(&self, index: usize) -> Result<Bytes, MetaError> {
-        let bytes: Option<Vec<u8>> = self.row.try_get(index).map_err(|error| failed(self.at, error))?;
+        let bytes = D::bytes(self.row, index).map_err(|error| D::failed(self.at, error))?;
         Ok(Bytes::from(bytes.unwrap_or_default()))
     }
 
     /// Text.
     pub(crate) fn text(&self, index: usize) -> Result<String, MetaError> {
-        self.row.try_get(index).map_err(|error| failed(self.at, error))
+        D::text(self.row, index).map_err(|error| D::failed(self.at, error))
     }
 
     fn kind(&self, index: usize) -> Result<FileType, MetaError> {
@@ -62,8 +67,7 @@ impl Columns<'_> {
 
     /// Attributes in the columns from `first`, in the order of `schema::NODE_COLUMNS`; `None` where a join found no row.
     pub(crate) fn attr(&self, first: usize) -> Result<Option<(Ino, Attr)>, MetaError> {
-        let ino: Option<i64> = self.row.try_get(first).map_err(|error| failed(self.at, error))?;
-        if ino.is_none() {
+        if self.nullable(first)?.is_none() {
             return Ok(None);
         }
         let attr = Attr {
@@ -106,11 +110,10 @@ impl Columns<'_> {
 
     /// An ACL rule.
     pub(crate) fn acl(&self) -> Result<AclRule, MetaError> {
-        const UNSET: i64 = 0xFFFF;
         let perm = |index: usize| -> Result<Option<u16>, MetaError> {
-            let value: Option<i64> = self.row.try_get(index).map_err(|error| failed(self.at, error))?;
+            let value = self.nullable(index)?;
             let bad = |value| damaged(self.at, &format!("an ACL permission is {value}"));
-            let set = value.filter(|value| *value != UNSET);
+            let set = value.filter(|value| *value != ACL_UNSET);
             set.map(|value| u16::try_from(value).map_err(|_| bad(value))).transpose()
         };
         let named = |index: usize| {
@@ -128,30 +131,34 @@ impl Columns<'_> {
     }
 }
 
-/// Binds attributes in the order of `schema::NODE_COLUMNS`.
-pub(crate) fn bind_attr(arguments: &mut SqliteArguments, ino: Ino, attr: &Attr) -> Binding {
-    let mut put = |value: i64| arguments.add(value);
-    put(stored(ino.0)?)?;
-    put(i64::from(attr.kind as u8))?;
-    put(i64::from(attr.flags))?;
-    put(i64::from(attr.mode))?;
-    put(i64::from(attr.uid))?;
-    put(i64::from(attr.gid))?;
-    for time in [attr.atime, attr.mtime, attr.ctime] {
-        let (micros, rest) = time.to_micros();
-        put(micros)?;
-        put(i64::from(rest))?;
+/// Binds an ACL rule, without its id.
+pub(crate) fn bind_acl(args: &mut Args<'_>, rule: &AclRule) {
+    for perm in [rule.owner, rule.group, rule.mask, rule.other] {
+        args.put(perm.map_or(ACL_UNSET, i64::from));
     }
-    put(i64::from(attr.nlink))?;
-    put(stored(attr.length)?)?;
-    put(i64::from(attr.rdev))?;
-    put(stored(attr.parent.0)?)?;
-    put(i64::from(attr.access_acl))?;
-    put(i64::from(attr.default_acl))?;
-    put(i64::from(attr.tier))
+    for named in [&rule.named_users, &rule.named_groups] {
+        args.put(AclEntry::encode_list(named));
+    }
 }
 
-/// An unsigned number as the schema's bigint; numbers of the format fit 63 bits.
-pub(crate) fn stored(value: u64) -> Result<i64, sqlx::error::BoxDynError> {
-    i64::try_from(value).map_err(|_| format!("{value} does not fit a bigint column").into())
+/// Binds attributes in the order of `schema::NODE_COLUMNS`.
+pub(crate) fn bind_attr(args: &mut Args<'_>, ino: Ino, attr: &Attr) {
+    args.put_u64(ino.0);
+    args.put(i64::from(attr.kind as u8));
+    args.put(i64::from(attr.flags));
+    args.put(i64::from(attr.mode));
+    args.put(i64::from(attr.uid));
+    args.put(i64::from(attr.gid));
+    for time in [attr.atime, attr.mtime, attr.ctime] {
+        let (micros, rest) = time.to_micros();
+        args.put(micros);
+        args.put(i64::from(rest));
+    }
+    args.put(i64::from(attr.nlink));
+    args.put_u64(attr.length);
+    args.put(i64::from(attr.rdev));
+    args.put_u64(attr.parent.0);
+    args.put(i64::from(attr.access_acl));
+    args.put(i64::from(attr.default_acl));
+    args.put(i64::from(attr.tier));
 }

@@ -1,57 +1,229 @@
-//! The schema as the real client creates it on SQLite (dumped from version 1.4.2; spec section 22).
+//! The schema as the real client 1.4.2 creates it on each database (dumped from its volumes; spec section 22).
 
-/// Tables and indexes in the order the real client creates them. `@` stands for the table prefix.
-pub(crate) const DDL: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS `@setting` (`name` TEXT PRIMARY KEY NOT NULL, `value` TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@counter` (`name` TEXT PRIMARY KEY NOT NULL, `value` INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@edge` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `parent` INTEGER NOT NULL, \
-     `name` BLOB NOT NULL, `inode` INTEGER NOT NULL, `type` INTEGER NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@edge_edge` ON `@edge` (`parent`,`name`)",
-    "CREATE INDEX IF NOT EXISTS `IDX_@edge_inode` ON `@edge` (`inode`)",
-    "CREATE TABLE IF NOT EXISTS `@node` (`inode` INTEGER PRIMARY KEY NOT NULL, `type` INTEGER NOT NULL, `flags` INTEGER \
-     NOT NULL, `mode` INTEGER NOT NULL, `uid` INTEGER NOT NULL, `gid` INTEGER NOT NULL, `atime` INTEGER NOT NULL, \
-     `mtime` INTEGER NOT NULL, `ctime` INTEGER NOT NULL, `atimensec` INTEGER DEFAULT 0 NOT NULL, `mtimensec` INTEGER \
-     DEFAULT 0 NOT NULL, `ctimensec` INTEGER DEFAULT 0 NOT NULL, `nlink` INTEGER NOT NULL, `length` INTEGER NOT NULL, \
-     `rdev` INTEGER NULL, `parent` INTEGER NULL, `access_acl_id` INTEGER NULL, `default_acl_id` INTEGER NULL, `tier_id` \
-     INTEGER NULL)",
-    "CREATE TABLE IF NOT EXISTS `@symlink` (`inode` INTEGER PRIMARY KEY NOT NULL, `target` BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@xattr` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `inode` INTEGER NOT NULL, \
-     `name` TEXT NOT NULL, `value` BLOB NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@xattr_name` ON `@xattr` (`inode`,`name`)",
-    "CREATE TABLE IF NOT EXISTS `@chunk` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `inode` INTEGER NOT NULL, \
-     `indx` INTEGER NOT NULL, `slices` BLOB NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@chunk_chunk` ON `@chunk` (`inode`,`indx`)",
-    "CREATE TABLE IF NOT EXISTS `@chunk_ref` (`chunkid` INTEGER PRIMARY KEY NOT NULL, `size` INTEGER NOT NULL, `refs` \
-     INTEGER NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS `IDX_@chunk_ref_refs` ON `@chunk_ref` (`refs`)",
-    "CREATE TABLE IF NOT EXISTS `@delslices` (`chunkid` INTEGER PRIMARY KEY NOT NULL, `deleted` INTEGER NOT NULL, \
-     `slices` BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@session2` (`sid` INTEGER PRIMARY KEY NOT NULL, `expire` INTEGER NOT NULL, `info` BLOB \
-     NULL)",
-    "CREATE TABLE IF NOT EXISTS `@sustained` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `sid` INTEGER NOT NULL, \
-     `inode` INTEGER NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@sustained_sustained` ON `@sustained` (`sid`,`inode`)",
-    "CREATE TABLE IF NOT EXISTS `@delfile` (`inode` INTEGER PRIMARY KEY NOT NULL, `length` INTEGER NOT NULL, `expire` \
-     INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@flock` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `inode` INTEGER NOT NULL, \
-     `sid` INTEGER NOT NULL, `owner` INTEGER NOT NULL, `ltype` INTEGER NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@flock_flock` ON `@flock` (`inode`,`sid`,`owner`)",
-    "CREATE TABLE IF NOT EXISTS `@plock` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `inode` INTEGER NOT NULL, \
-     `sid` INTEGER NOT NULL, `owner` INTEGER NOT NULL, `records` BLOB NOT NULL)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS `UQE_@plock_plock` ON `@plock` (`inode`,`sid`,`owner`)",
-    "CREATE TABLE IF NOT EXISTS `@dir_quota` (`inode` INTEGER PRIMARY KEY NOT NULL, `max_space` INTEGER NOT NULL, \
-     `max_inodes` INTEGER NOT NULL, `used_space` INTEGER NOT NULL, `used_inodes` INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@user_group_quota` (`qtype` INTEGER NOT NULL, `qkey` INTEGER NOT NULL, `max_space` \
-     INTEGER NOT NULL, `max_inodes` INTEGER NOT NULL, `used_space` INTEGER NOT NULL, `used_inodes` INTEGER NOT NULL, \
-     PRIMARY KEY ( `qtype`,`qkey` ))",
-    "CREATE TABLE IF NOT EXISTS `@dir_stats` (`inode` INTEGER PRIMARY KEY NOT NULL, `data_length` INTEGER NOT NULL, \
-     `used_space` INTEGER NOT NULL, `used_inodes` INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@detached_node` (`inode` INTEGER PRIMARY KEY NOT NULL, `added` INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS `@acl` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `owner` INTEGER NULL, `group` \
-     INTEGER NULL, `mask` INTEGER NULL, `other` INTEGER NULL, `named_users` BLOB NULL, `named_groups` BLOB NULL)",
-    "CREATE TABLE IF NOT EXISTS `@delegation_token` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `token` BLOB NULL)",
-    "CREATE TABLE IF NOT EXISTS `@change_log` (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `entry` TEXT NOT NULL)",
+use crate::dialect::Dialect;
+
+/// Inodes one statement asks for; shorter lists repeat their last, so that one text is prepared.
+pub(crate) const ATTRS_PER_QUERY: usize = 64;
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A number the database hands out, 64 or 32 bits.
+    Serial,
+    SmallSerial,
+    /// 64 bits, or nothing.
+    Big,
+    BigOrNull,
+    /// 32 bits.
+    Int,
+    /// 32 bits that columns of older volumes lack.
+    IntOrZero,
+    /// 32 bits or nothing.
+    IntOrNull,
+    /// A short text.
+    Name,
+    Text,
+    Bytes,
+    BytesOrNull,
+    /// At most 255, and at most 4096 bytes.
+    NameBytes,
+    TargetBytes,
+}
+
+use Kind::{
+    Big, BigOrNull, Bytes, BytesOrNull, Int, IntOrNull, IntOrZero, Name, NameBytes, Serial, SmallSerial, TargetBytes,
+    Text,
+};
+
+struct Table {
+    name: &'static str,
+    columns: &'static [(&'static str, Kind)],
+    /// How many of the first columns are its primary key.
+    key: usize,
+    /// A further unique key: the end of its name, and its columns.
+    unique: Option<(&'static str, &'static [&'static str])>,
+    /// An index on one column.
+    index: Option<&'static str>,
+}
+
+const fn table(name: &'static str, columns: &'static [(&'static str, Kind)]) -> Table {
+    Table { name, columns, key: 1, unique: None, index: None }
+}
+
+/// Every table, in the order the real client creates them.
+const TABLES: &[Table] = &[
+    table("setting", &[("name", Name), ("value", Text)]),
+    table("counter", &[("name", Name), ("value", Big)]),
+    Table {
+        unique: Some(("edge", &["parent", "name"])),
+        index: Some("inode"),
+        ..table("edge", &[("id", Serial), ("parent", Big), ("name", NameBytes), ("inode", Big), ("type", Int)])
+    },
+    table(
+        "node",
+        &[
+            ("inode", Big),
+            ("type", Int),
+            ("flags", Int),
+            ("mode", Int),
+            ("uid", Int),
+            ("gid", Int),
+            ("atime", Big),
+            ("mtime", Big),
+            ("ctime", Big),
+            ("atimensec", IntOrZero),
+            ("mtimensec", IntOrZero),
+            ("ctimensec", IntOrZero),
+            ("nlink", Int),
+            ("length", Big),
+            ("rdev", IntOrNull),
+            ("parent", BigOrNull),
+            ("access_acl_id", IntOrNull),
+            ("default_acl_id", IntOrNull),
+            ("tier_id", IntOrNull),
+        ],
+    ),
+    table("symlink", &[("inode", Big), ("target", TargetBytes)]),
+    Table {
+        unique: Some(("name", &["inode", "name"])),
+        ..table("xattr", &[("id", Serial), ("inode", Big), ("name", Name), ("value", Bytes)])
+    },
+    Table {
+        unique: Some(("chunk", &["inode", "indx"])),
+        ..table("chunk", &[("id", Serial), ("inode", Big), ("indx", Int), ("slices", Bytes)])
+    },
+    Table { index: Some("refs"), ..table("chunk_ref", &[("chunkid", Big), ("size", Int), ("refs", Int)]) },
+    table("delslices", &[("chunkid", Big), ("deleted", Big), ("slices", Bytes)]),
+    table("session2", &[("sid", Big), ("expire", Big), ("info", BytesOrNull)]),
+    Table {
+        unique: Some(("sustained", &["sid", "inode"])),
+        ..table("sustained", &[("id", Serial), ("sid", Big), ("inode", Big)])
+    },
+    table("delfile", &[("inode", Big), ("length", Big), ("expire", Big)]),
+    Table {
+        unique: Some(("flock", &["inode", "sid", "owner"])),
+        ..table("flock", &[("id", Serial), ("inode", Big), ("sid", Big), ("owner", Big), ("ltype", Int)])
+    },
+    Table {
+        unique: Some(("plock", &["inode", "sid", "owner"])),
+        ..table("plock", &[("id", Serial), ("inode", Big), ("sid", Big), ("owner", Big), ("records", Bytes)])
+    },
+    table(
+        "dir_quota",
+        &[("inode", Big), ("max_space", Big), ("max_inodes", Big), ("used_space", Big), ("used_inodes", Big)],
+    ),
+    Table {
+        key: 2,
+        ..table(
+            "user_group_quota",
+            &[
+                ("qtype", Int),
+                ("qkey", Big),
+                ("max_space", Big),
+                ("max_inodes", Big),
+                ("used_space", Big),
+                ("used_inodes", Big),
+            ],
+        )
+    },
+    table("dir_stats", &[("inode", Big), ("data_length", Big), ("used_space", Big), ("used_inodes", Big)]),
+    table("detached_node", &[("inode", Big), ("added", Big)]),
+    table(
+        "acl",
+        &[
+            ("id", SmallSerial),
+            ("owner", IntOrNull),
+            ("group", IntOrNull),
+            ("mask", IntOrNull),
+            ("other", IntOrNull),
+            ("named_users", BytesOrNull),
+            ("named_groups", BytesOrNull),
+        ],
+    ),
+    table("delegation_token", &[("id", SmallSerial), ("token", BytesOrNull)]),
+    table("change_log", &[("id", Serial), ("entry", Text)]),
 ];
+
+/// Statements that create what is missing of the schema, for tables named `prefix` + name.
+pub(crate) fn ddl(dialect: Dialect, prefix: &str) -> Vec<String> {
+    TABLES.iter().flat_map(|table| table.ddl(dialect, prefix)).collect()
+}
+
+/// Statements that remove the schema with everything in it.
+pub(crate) fn drops(dialect: Dialect, prefix: &str) -> Vec<String> {
+    table_names().map(|name| dialect.text(&format!("DROP TABLE IF EXISTS `{prefix}{name}`"))).collect()
+}
+
+/// Names of every table.
+pub(crate) fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|table| table.name)
+}
+
+impl Table {
+    fn ddl(&self, dialect: Dialect, prefix: &str) -> Vec<String> {
+        let name = format!("{prefix}{}", self.name);
+        let mut parts: Vec<String> = Vec::with_capacity(self.columns.len() + 3);
+        for (n, (column, kind)) in self.columns.iter().enumerate() {
+            let key = if n == 0 && self.key == 1 { " PRIMARY KEY" } else { "" };
+            parts.push(format!("`{column}` {}", kind.sql(dialect).replacen('@', key, 1)));
+        }
+        if self.key > 1 {
+            let columns = self.columns[..self.key].iter().map(|(column, _)| *column).collect::<Vec<_>>();
+            parts.push(format!("PRIMARY KEY ( {} )", quoted(&columns)));
+        }
+        let unique = self.unique.map(|(end, columns)| (format!("UQE_{name}_{end}"), quoted(columns)));
+        let index = self.index.map(|column| (format!("IDX_{name}_{column}"), quoted(&[column])));
+        if dialect == Dialect::MySql {
+            // An index of an existing table cannot be created "if not exists" there.
+            parts.extend(unique.map(|(key, columns)| format!("UNIQUE KEY `{key}` ({columns})")));
+            parts.extend(index.map(|(key, columns)| format!("KEY `{key}` ({columns})")));
+            return vec![format!("CREATE TABLE IF NOT EXISTS `{name}` ({})", parts.join(", "))];
+        }
+        let mut all = vec![format!("CREATE TABLE IF NOT EXISTS `{name}` ({})", parts.join(", "))];
+        let on = |what: &str, key: String, columns: String| {
+            format!("CREATE {what} IF NOT EXISTS `{key}` ON `{name}` ({columns})")
+        };
+        all.extend(unique.map(|(key, columns)| on("UNIQUE INDEX", key, columns)));
+        all.extend(index.map(|(key, columns)| on("INDEX", key, columns)));
+        all.into_iter().map(|text| dialect.text(&text)).collect()
+    }
+}
+
+fn quoted(columns: &[&str]) -> String {
+    columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(",")
+}
+
+impl Kind {
+    /// Its type, with `@` where a primary key says so.
+    fn sql(self, dialect: Dialect) -> &'static str {
+        match (dialect, self) {
+            (Dialect::Sqlite, Serial | SmallSerial) => "INTEGER@ AUTOINCREMENT NOT NULL",
+            (Dialect::Sqlite, Big | Int) => "INTEGER@ NOT NULL",
+            (Dialect::Sqlite, IntOrZero) => "INTEGER DEFAULT 0 NOT NULL",
+            (Dialect::Sqlite, IntOrNull | BigOrNull) => "INTEGER NULL",
+            (Dialect::Sqlite, Name | Text) => "TEXT@ NOT NULL",
+            (Dialect::Sqlite, Bytes | NameBytes | TargetBytes) => "BLOB NOT NULL",
+            (Dialect::Sqlite, BytesOrNull) => "BLOB NULL",
+            (Dialect::Postgres, Serial) => "BIGSERIAL@ NOT NULL",
+            (Dialect::Postgres, SmallSerial) => "SERIAL@ NOT NULL",
+            (Dialect::MySql, Serial) => "BIGINT@ AUTO_INCREMENT NOT NULL",
+            (Dialect::MySql, SmallSerial) => "INT@ AUTO_INCREMENT NOT NULL",
+            (_, Big) => "BIGINT@ NOT NULL",
+            (_, BigOrNull) => "BIGINT NULL",
+            (_, Int) => "INTEGER@ NOT NULL",
+            (_, IntOrZero) => "INTEGER DEFAULT 0 NOT NULL",
+            (_, IntOrNull) => "INTEGER NULL",
+            (_, Name) => "VARCHAR(255)@ NOT NULL",
+            (_, Text) => "TEXT NOT NULL",
+            (Dialect::Postgres, Bytes | NameBytes | TargetBytes) => "BYTEA NOT NULL",
+            (Dialect::Postgres, BytesOrNull) => "BYTEA NULL",
+            (Dialect::MySql, Bytes) => "BLOB NOT NULL",
+            (Dialect::MySql, BytesOrNull) => "BLOB NULL",
+            (Dialect::MySql, NameBytes) => "VARBINARY(255) NOT NULL",
+            (Dialect::MySql, TargetBytes) => "VARBINARY(4096) NOT NULL",
+        }
+    }
+}
 
 /// Counters a new volume starts with (spec section 22); the others appear on first use.
 pub(crate) const FIRST_COUNTERS: &[(&str, i64)] = &[

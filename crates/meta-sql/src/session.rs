@@ -1,52 +1,20 @@
 //! Reads, on a connection of the pool or on that of a transaction: the same statements.
 
 use std::collections::HashMap;
-use std::ops::{DerefMut, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use shoal_format::{AclRule, Attr, Ino, SliceRecord};
-use shoal_meta::{ChunkSlices, Counter, DirEntry, DirQuota, DirUsage, Entry, IdKind, MetaError, ParentCount, Records};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use shoal_meta::{ChunkSlices, Counter, DirEntry, DirUsage, Entry, IdKind, MetaError, ParentCount, Records};
 
-use crate::failure::failed;
-use crate::row::{Columns, stored};
-use crate::statements::{ATTRS_PER_QUERY, Statements};
-
-/// Where a statement runs.
-pub(crate) trait Link: Send + Sync {
-    /// A connection for one statement.
-    type Guard<'a>: DerefMut<Target = SqliteConnection> + Send
-    where
-        Self: 'a;
-
-    /// Waits for a connection.
-    fn connection(&self) -> impl Future<Output = Result<Self::Guard<'_>, sqlx::Error>> + Send;
-}
-
-/// Any connection of a pool: each statement sees the newest commit.
-impl Link for SqlitePool {
-    type Guard<'a> = PoolConnection<Sqlite>;
-
-    async fn connection(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-        self.acquire().await
-    }
-}
-
-/// The one connection of a transaction.
-pub(crate) struct TxnLink(pub(crate) Mutex<sqlx::Transaction<'static, Sqlite>>);
-
-impl Link for TxnLink {
-    type Guard<'a> = MappedMutexGuard<'a, SqliteConnection>;
-
-    async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
-        Ok(MutexGuard::map(self.0.lock().await, |txn| &mut **txn))
-    }
-}
+use crate::args::Args;
+use crate::driver::{Answer, Driver, Want};
+use crate::link::{Link, RowOf};
+use crate::row::Columns;
+use crate::schema::ATTRS_PER_QUERY;
+use crate::statements::Statements;
 
 /// Statements over a link.
 pub(crate) struct Session<L> {
@@ -54,80 +22,66 @@ pub(crate) struct Session<L> {
     pub(crate) sql: Arc<Statements>,
 }
 
-/// Arguments of a statement.
-#[derive(Default)]
-pub(crate) struct Args(SqliteArguments, Option<sqlx::error::BoxDynError>);
-
-impl Args {
-    pub(crate) fn with<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(mut self, value: T) -> Args {
-        if let Err(error) = Arguments::add(&mut self.0, value) {
-            self.1 = Some(error);
-        }
-        self
-    }
-
-    pub(crate) fn ino(self, ino: Ino) -> Args {
-        match stored(ino.0) {
-            Ok(value) => self.with(value),
-            Err(error) => Args(self.0, Some(error)),
-        }
-    }
-
-    fn finish(self) -> Result<SqliteArguments, sqlx::Error> {
-        self.1.map_or(Ok(self.0), |error| Err(sqlx::Error::Encode(error)))
-    }
-}
-
 impl<L: Link> Session<L> {
     /// The error for a driver's error on this database.
     pub(crate) fn failed(&self, error: sqlx::Error) -> MetaError {
-        failed(&self.sql.at, error)
+        self.link.failed(&self.sql.at, error)
+    }
+
+    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<L>>, MetaError> {
+        self.link.run(want, text, args).await.map_err(|error| self.failed(error))
     }
 
     /// The first row of a query, if any.
     pub(crate) async fn row<T>(
         &self,
         text: &Arc<str>,
-        args: Args,
-        decode: impl Fn(Columns<'_>) -> Result<T, MetaError> + Send,
+        args: Args<'_>,
+        decode: impl Fn(Columns<'_, L::Driver>) -> Result<T, MetaError> + Send,
     ) -> Result<Option<T>, MetaError> {
-        let row = self.fetch_one(text, args).await.map_err(|error| self.failed(error))?;
-        row.map(|row| decode(Columns { row: &row, at: &self.sql.at })).transpose()
+        let answer = self.run(Want::Row, text, &args).await?;
+        answer.rows.first().map(|row| decode(Columns { row, at: &self.sql.at })).transpose()
     }
 
     /// Every row of a query.
-    async fn rows<T>(
+    pub(crate) async fn rows<T>(
         &self,
         text: &Arc<str>,
-        args: Args,
-        decode: impl Fn(Columns<'_>) -> Result<T, MetaError> + Send,
+        args: Args<'_>,
+        decode: impl Fn(Columns<'_, L::Driver>) -> Result<T, MetaError> + Send,
     ) -> Result<Vec<T>, MetaError> {
-        let rows = self.fetch_all(text, args).await.map_err(|error| self.failed(error))?;
-        rows.iter().map(|row| decode(Columns { row, at: &self.sql.at })).collect()
+        let answer = self.run(Want::Rows, text, &args).await?;
+        answer.rows.iter().map(|row| decode(Columns { row, at: &self.sql.at })).collect()
     }
 
-    /// Runs a statement; gives how many rows it changed.
-    pub(crate) async fn execute(&self, text: &Arc<str>, args: Args) -> Result<u64, MetaError> {
-        let run = async {
-            let mut connection = self.link.connection().await?;
-            sqlx::query_with(AssertSqlSafe(text.clone()), args.finish()?).execute(&mut *connection).await
-        };
-        Ok(run.await.map_err(|error| self.failed(error))?.rows_affected())
+    /// Runs a statement; gives how many rows it found.
+    pub(crate) async fn execute(&self, text: &Arc<str>, args: Args<'_>) -> Result<u64, MetaError> {
+        Ok(self.run(Want::Count, text, &args).await?.count)
     }
 
-    async fn fetch_one(&self, text: &Arc<str>, args: Args) -> Result<Option<SqliteRow>, sqlx::Error> {
-        let mut connection = self.link.connection().await?;
-        sqlx::query_with(AssertSqlSafe(text.clone()), args.finish()?).fetch_optional(&mut *connection).await
+    /// Runs a statement that counts a number up; gives the number, `None` if there is none.
+    pub(crate) async fn count_up(&self, text: &Arc<str>, args: Args<'_>) -> Result<Option<i64>, MetaError> {
+        Ok(self.run(Want::Counted, text, &args).await?.counted)
     }
+}
 
-    async fn fetch_all(&self, text: &Arc<str>, args: Args) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        let mut connection = self.link.connection().await?;
-        sqlx::query_with(AssertSqlSafe(text.clone()), args.finish()?).fetch_all(&mut *connection).await
+impl<L: Link> Session<L> {
+    /// Attributes of inodes, in their order, by a query for [`ATTRS_PER_QUERY`] of them.
+    pub(crate) async fn attrs_by(&self, query: &Arc<str>, inos: &[Ino]) -> Result<Vec<Option<Attr>>, MetaError> {
+        let mut found = HashMap::with_capacity(inos.len());
+        for part in inos.chunks(ATTRS_PER_QUERY) {
+            let last = part.last().copied().unwrap_or(Ino::NONE);
+            let padded = part.iter().copied().chain(std::iter::repeat(last)).take(ATTRS_PER_QUERY);
+            let args = padded.fold(Args::default(), Args::ino);
+            let rows = self.rows(query, args, |row| row.attr(0)).await?;
+            found.extend(rows.into_iter().flatten());
+        }
+        Ok(inos.iter().map(|ino| found.get(ino).cloned()).collect())
     }
 }
 
 /// A table that older volumes lack holds nothing.
-fn or_empty<T: Default>(result: Result<T, MetaError>) -> Result<T, MetaError> {
+pub(crate) fn or_empty<T: Default>(result: Result<T, MetaError>) -> Result<T, MetaError> {
     match result {
         Err(MetaError::NoVolume { .. }) => Ok(T::default()),
         other => other,
@@ -173,15 +127,7 @@ impl<L: Link> Records for Session<L> {
     }
 
     async fn attrs(&self, inos: &[Ino]) -> Result<Vec<Option<Attr>>, MetaError> {
-        let mut found = HashMap::with_capacity(inos.len());
-        for part in inos.chunks(ATTRS_PER_QUERY) {
-            let last = part.last().copied().unwrap_or(Ino::NONE);
-            let padded = part.iter().copied().chain(std::iter::repeat(last)).take(ATTRS_PER_QUERY);
-            let args = padded.fold(Args::default(), Args::ino);
-            let rows = self.rows(&self.sql.attrs, args, |row| row.attr(0)).await?;
-            found.extend(rows.into_iter().flatten());
-        }
-        Ok(inos.iter().map(|ino| found.get(ino).cloned()).collect())
+        self.attrs_by(&self.sql.attrs, inos).await
     }
 
     async fn entry(&self, parent: Ino, name: &[u8]) -> Result<Option<Entry>, MetaError> {
@@ -203,16 +149,28 @@ impl<L: Link> Records for Session<L> {
     }
 
     async fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        self.row(&self.sql.xattr, Args::default().ino(ino).with(name), |row| row.bytes(0)).await
+        if !L::Driver::DIALECT.is_text(name) {
+            return Ok(None);
+        }
+        self.row(&self.sql.xattr, Args::default().ino(ino).name(name), |row| row.bytes(0)).await
     }
 
     async fn xattr_names(&self, ino: Ino) -> Result<Vec<Bytes>, MetaError> {
-        self.rows(&self.sql.xattr_names, Args::default().ino(ino), |row| row.bytes(0)).await
+        let mut names = self.rows(&self.sql.xattr_names, Args::default().ino(ino), |row| row.bytes(0)).await?;
+        // Text columns of the servers sort by their collation.
+        names.sort_unstable();
+        Ok(names)
     }
 
     async fn slices(&self, ino: Ino, index: u32) -> Result<Vec<SliceRecord>, MetaError> {
         let args = Args::default().ino(ino).with(i64::from(index));
         Ok(self.row(&self.sql.slices, args, |row| row.slices(0)).await?.unwrap_or_default())
+    }
+
+    async fn slice_count(&self, ino: Ino, index: u32) -> Result<u32, MetaError> {
+        let args = Args::default().ino(ino).with(i64::from(index));
+        let bytes = self.row(&self.sql.slices_len, args, |row| row.int(0)).await?.unwrap_or(0);
+        Ok((bytes / SliceRecord::BYTES as i64) as u32)
     }
 
     async fn chunks(&self, ino: Ino, range: Range<u32>) -> Result<Vec<ChunkSlices>, MetaError> {
@@ -227,17 +185,15 @@ impl<L: Link> Records for Session<L> {
         or_empty(self.row(&self.sql.acl, Args::default().with(i64::from(id)), |row| row.acl()).await)
     }
 
-    async fn dir_usage(&self, dir: Ino) -> Result<Option<DirUsage>, MetaError> {
-        let decode = |row: Columns<'_>| Ok(DirUsage { length: row.int(0)?, space: row.int(1)?, inodes: row.int(2)? });
-        or_empty(self.row(&self.sql.dir_usage, Args::default().ino(dir), decode).await)
+    async fn acls(&self, after: u32) -> Result<Vec<(u32, AclRule)>, MetaError> {
+        let args = Args::default().with(i64::from(after));
+        or_empty(self.rows(&self.sql.acls, args, |row| Ok((row.number(6, "id")?, row.acl()?))).await)
     }
 
-    async fn dir_quotas(&self) -> Result<Vec<DirQuota>, MetaError> {
-        let decode = |row: Columns<'_>| {
-            let (max_space, max_inodes) = (row.int(1)?, row.int(2)?);
-            Ok(DirQuota { ino: row.ino(0)?, max_space, max_inodes, used_space: row.int(3)?, used_inodes: row.int(4)? })
-        };
-        or_empty(self.rows(&self.sql.dir_quotas, Args::default(), decode).await)
+    async fn dir_usage(&self, dir: Ino) -> Result<Option<DirUsage>, MetaError> {
+        let decode =
+            |row: Columns<'_, L::Driver>| Ok(DirUsage { length: row.int(0)?, space: row.int(1)?, inodes: row.int(2)? });
+        or_empty(self.row(&self.sql.dir_usage, Args::default().ino(dir), decode).await)
     }
 
     async fn parents(&self, ino: Ino) -> Result<Vec<ParentCount>, MetaError> {

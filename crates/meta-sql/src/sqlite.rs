@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shoal_meta::{Engine, MetaError, Records, Txn};
+use shoal_meta::{Accounting, Engine, MetaError, Records, Txn};
 use shoal_types::ErrorKind;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, Sqlite};
 use tokio::sync::Mutex;
 
 use crate::OpenMode;
-use crate::address::{Address, Journal};
-use crate::failure::failed;
+use crate::address::sqlite::{Journal, SqliteAddress};
+use crate::driver::Driver;
+use crate::link::SqliteTxn;
 use crate::schema::NODE_COLUMNS;
-use crate::session::{Session, TxnLink};
+use crate::session::Session;
 use crate::statements::Statements;
 
 /// Reading connections, each with a thread of its own: SQLite reads in parallel, more threads than this only queue for CPUs.
@@ -26,7 +27,7 @@ const WRITERS_MAX: u32 = 1;
 /// Longest wait for a connection.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
 /// Prepared statements a connection keeps: all of ours.
-const STATEMENT_CACHE: usize = 128;
+const STATEMENT_CACHE: usize = 160;
 
 /// Metadata in a SQLite file.
 pub(crate) struct SqliteEngine {
@@ -43,7 +44,7 @@ impl std::fmt::Debug for SqliteEngine {
 
 impl SqliteEngine {
     /// Opens the database at `address`. Creates nothing unless `mode` says so.
-    pub(crate) async fn open(address: &Address, mode: OpenMode) -> Result<SqliteEngine, MetaError> {
+    pub(crate) async fn open(address: &SqliteAddress, mode: OpenMode) -> Result<SqliteEngine, MetaError> {
         let at = &address.name;
         match (check_file(address).await?, mode) {
             (Presence::Missing, OpenMode::ReadOnly | OpenMode::ReadWrite) => {
@@ -56,17 +57,17 @@ impl SqliteEngine {
             OpenMode::ReadWrite => Some(pool(WRITERS_MAX).connect_lazy_with(options(address))),
             OpenMode::Create => {
                 let options = options(address).create_if_missing(true).journal_mode(journal_mode(address.journal));
-                Some(pool(WRITERS_MAX).connect_with(options).await.map_err(|error| failed(at, error))?)
+                Some(pool(WRITERS_MAX).connect_with(options).await.map_err(|error| Sqlite::failed(at, error))?)
             }
         };
         let readers = pool(READERS_MAX).connect_with(options(address).read_only(true)).await;
-        let readers = readers.map_err(|error| failed(at, error))?;
+        let readers = readers.map_err(|error| Sqlite::failed(at, error))?;
         let columns = match (node_columns(&readers, address).await?, mode) {
             (columns, _) if !columns.is_empty() => columns,
             (_, OpenMode::Create) => NODE_COLUMNS.iter().map(ToString::to_string).collect(),
             (_, OpenMode::ReadOnly | OpenMode::ReadWrite) => return Err(MetaError::NoVolume { at: at.clone() }),
         };
-        let sql = Arc::new(Statements::new(at, &address.table_prefix, &columns));
+        let sql = Arc::new(Statements::new::<Sqlite>(at, &address.table_prefix, &columns));
         Ok(SqliteEngine { readers: Session { link: readers, sql }, writer })
     }
 }
@@ -76,7 +77,7 @@ enum Presence {
     Present,
 }
 
-async fn check_file(address: &Address) -> Result<Presence, MetaError> {
+async fn check_file(address: &SqliteAddress) -> Result<Presence, MetaError> {
     let failure = |path: &Path, error: io::Error| MetaError::Database {
         at: address.name.clone(),
         detail: format!("{}: {error}", path.display()),
@@ -90,7 +91,7 @@ async fn check_file(address: &Address) -> Result<Presence, MetaError> {
     }
 }
 
-fn options(address: &Address) -> SqliteConnectOptions {
+fn options(address: &SqliteAddress) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(&address.path)
         .busy_timeout(address.busy_timeout)
@@ -119,11 +120,11 @@ fn pool(max: u32) -> SqlitePoolOptions {
 }
 
 /// Columns of the attribute table; none where there is no such table.
-async fn node_columns(readers: &SqlitePool, address: &Address) -> Result<Vec<String>, MetaError> {
+async fn node_columns(readers: &SqlitePool, address: &SqliteAddress) -> Result<Vec<String>, MetaError> {
     let text = format!("SELECT name FROM pragma_table_info('{}node')", address.table_prefix);
     let rows = sqlx::query(AssertSqlSafe(text)).persistent(false).fetch_all(readers).await;
-    let rows = rows.map_err(|error| failed(&address.name, error))?;
-    rows.iter().map(|row| row.try_get(0).map_err(|error| failed(&address.name, error))).collect()
+    let rows = rows.map_err(|error| Sqlite::failed(&address.name, error))?;
+    rows.iter().map(|row| row.try_get(0).map_err(|error| Sqlite::failed(&address.name, error))).collect()
 }
 
 #[async_trait]
@@ -136,12 +137,16 @@ impl Engine for SqliteEngine {
         &self.readers
     }
 
+    fn accounting(&self) -> Accounting {
+        Accounting::InTransaction
+    }
+
     async fn begin(&self) -> Result<Box<dyn Txn>, MetaError> {
         let at = self.name();
         let writer = self.writer.as_ref().ok_or_else(|| MetaError::ReadOnly { at: at.to_owned() })?;
         // The write lock is taken at once: taking it at the first write could fail after reads that others outdated.
-        let txn = writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| failed(at, error))?;
-        Ok(Box::new(Session { link: TxnLink(Mutex::new(txn)), sql: self.readers.sql.clone() }))
+        let txn = writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| Sqlite::failed(at, error))?;
+        Ok(Box::new(Session { link: SqliteTxn(Mutex::new(txn)), sql: self.readers.sql.clone() }))
     }
 
     async fn close(&self) {

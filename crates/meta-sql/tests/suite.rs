@@ -8,5 +8,9 @@ mod suite {
     mod old_volumes;
     mod opening;
     mod oracle;
+    mod server_failures;
+    mod server_opening;
+    mod servers;
     mod sharing;
+    mod writers;
 }

@@ -5,6 +5,65 @@ use shoal_types::ErrorKind;
 
 use crate::name::show_name;
 
+/// Why POSIX refuses an operation, where a front door has to tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The directory has entries.
+    NotEmpty,
+    /// The operation is not for directories.
+    IsDirectory,
+    /// The caller lacks a permission bit.
+    Access,
+    /// Nobody may do this, or only an owner or root.
+    NotPermitted,
+    /// A name is longer than 255 bytes.
+    NameTooLong,
+    /// There is no such extended attribute.
+    NoAttribute,
+    /// A quota of a directory, user or group is used up.
+    Quota,
+    /// The file has as many names as it can have.
+    Links,
+    /// The file would be longer than a file can be.
+    TooBig,
+    /// The volume or this version does not do this.
+    Unsupported,
+    /// Another holds a lock that is in the way.
+    Locked,
+    /// The caller gave up waiting.
+    Interrupted,
+}
+
+impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Refusal; 12] = [
+        Refusal::NotEmpty,
+        Refusal::IsDirectory,
+        Refusal::Access,
+        Refusal::NotPermitted,
+        Refusal::NameTooLong,
+        Refusal::NoAttribute,
+        Refusal::Quota,
+        Refusal::Links,
+        Refusal::TooBig,
+        Refusal::Unsupported,
+        Refusal::Locked,
+        Refusal::Interrupted,
+    ];
+
+    fn kind(self) -> ErrorKind {
+        match self {
+            Refusal::NotEmpty | Refusal::IsDirectory | Refusal::NameTooLong | Refusal::Links => ErrorKind::Invalid,
+            Refusal::TooBig | Refusal::Unsupported => ErrorKind::Invalid,
+            Refusal::Access | Refusal::NotPermitted => ErrorKind::Denied,
+            Refusal::NoAttribute => ErrorKind::NotFound,
+            Refusal::Quota => ErrorKind::NoSpace,
+            Refusal::Locked => ErrorKind::Conflict,
+            Refusal::Interrupted => ErrorKind::Cancelled,
+        }
+    }
+}
+
 /// Reading or changing a volume's metadata failed. Each message is one sentence that stands alone: it has no source to
 /// print behind it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +85,12 @@ pub enum MetaError {
     VolumeExists {
         /// The existing volume's name.
         name: String,
+        /// The database, as messages name it.
+        at: String,
+    },
+    /// A database is to be loaded that holds records, though no volume.
+    #[error("{at} holds what a load that did not end left behind; empty it first")]
+    NotEmpty {
         /// The database, as messages name it.
         at: String,
     },
@@ -55,6 +120,14 @@ pub enum MetaError {
         /// The path or inode that is none.
         what: String,
     },
+    /// A directory does not hold this name.
+    #[error("there is no `{name}` in directory {parent}")]
+    NoEntry {
+        /// The directory.
+        parent: u64,
+        /// The name, printable.
+        name: String,
+    },
     /// The request is wrong and stays wrong.
     #[error("{what}")]
     Invalid {
@@ -66,6 +139,16 @@ pub enum MetaError {
     NoSpace {
         /// The sentence to show.
         what: String,
+    },
+    /// Blocks of a slice could not be deleted; some may be.
+    #[error("blocks of slice {slice} cannot be deleted: {detail}")]
+    Blocks {
+        /// The slice.
+        slice: u64,
+        /// What the object store said.
+        detail: String,
+        /// What a caller may do about it.
+        kind: ErrorKind,
     },
     /// Stored metadata breaks the format.
     #[error("{what}")]
@@ -84,6 +167,28 @@ pub enum MetaError {
     Contended {
         /// The database, as messages name it.
         at: String,
+    },
+    /// The rules of a file system forbid it.
+    #[error("{what}")]
+    Refused {
+        /// Which rule.
+        why: Refusal,
+        /// The sentence to show.
+        what: String,
+    },
+    /// The client may not change the volume any more.
+    #[error("{at} cannot be changed any more: {why}")]
+    Lost {
+        /// The database, as messages name it.
+        at: String,
+        /// What happened.
+        why: String,
+    },
+    /// Whoever it was done for has given up.
+    #[error("{what} was given up")]
+    Stopped {
+        /// What was under way.
+        what: &'static str,
     },
     /// The database refused or failed.
     #[error("metadata database {at} failed: {detail}")]
@@ -104,17 +209,32 @@ impl MetaError {
     /// What a caller may do about the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            MetaError::NoVolume { .. } | MetaError::NoDatabase { .. } | MetaError::NoInode { .. } => {
-                ErrorKind::NotFound
-            }
-            MetaError::VolumeExists { .. } | MetaError::Exists { .. } | MetaError::Taken { .. } => ErrorKind::Conflict,
+            MetaError::NoVolume { .. }
+            | MetaError::NoDatabase { .. }
+            | MetaError::NoInode { .. }
+            | MetaError::NoEntry { .. } => ErrorKind::NotFound,
+            MetaError::VolumeExists { .. }
+            | MetaError::NotEmpty { .. }
+            | MetaError::Exists { .. }
+            | MetaError::Taken { .. } => ErrorKind::Conflict,
             MetaError::NotDirectory { .. } | MetaError::Invalid { .. } => ErrorKind::Invalid,
             MetaError::NoSpace { .. } => ErrorKind::NoSpace,
             MetaError::Corrupt { .. } => ErrorKind::Corrupt,
             MetaError::ReadOnly { .. } => ErrorKind::Denied,
             MetaError::Contended { .. } => ErrorKind::Unavailable,
-            MetaError::Database { kind, .. } => *kind,
+            MetaError::Refused { why, .. } => why.kind(),
+            MetaError::Lost { .. } => ErrorKind::Denied,
+            MetaError::Stopped { .. } => ErrorKind::Cancelled,
+            MetaError::Database { kind, .. } | MetaError::Blocks { kind, .. } => *kind,
             MetaError::Format(error) => error.kind(),
+        }
+    }
+
+    /// Which rule of a file system forbids it, if one does.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            MetaError::Refused { why, .. } => Some(*why),
+            _ => None,
         }
     }
 
@@ -124,6 +244,14 @@ impl MetaError {
 
     pub(crate) fn exists(parent: Ino, name: &[u8]) -> MetaError {
         MetaError::Exists { parent: parent.0, name: show_name(name) }
+    }
+
+    pub(crate) fn no_entry(parent: Ino, name: &[u8]) -> MetaError {
+        MetaError::NoEntry { parent: parent.0, name: show_name(name) }
+    }
+
+    pub(crate) fn refused(why: Refusal, what: impl Into<String>) -> MetaError {
+        MetaError::Refused { why, what: what.into() }
     }
 
     pub(crate) fn invalid(what: impl Into<String>) -> MetaError {

@@ -1,7 +1,7 @@
 //! The records a volume's metadata is made of, as primitives exchange them; how they are stored is the engine's business.
 
 use bytes::Bytes;
-use shoal_format::{Attr, Dentry, FileType, Ino, SliceRecord};
+use shoal_format::{Attr, Dentry, FileType, Ino, SliceRecord, Time};
 
 /// A name in a directory and, where the inode has any, its attributes. A dentry without attributes is damaged: it is
 /// listed, but a lookup does not find it (spec section 8.1).
@@ -37,6 +37,19 @@ pub struct NewDentry {
     pub dentry: Dentry,
 }
 
+/// A change of a directory by a change of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirTouch {
+    /// The directory.
+    pub ino: Ino,
+    /// Sub-directories it got, or lost if negative.
+    pub nlink: i32,
+    /// Its new time of change.
+    pub mtime: Time,
+    /// Its inode's new time of change.
+    pub ctime: Time,
+}
+
 /// An extended attribute to insert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Xattr {
@@ -70,6 +83,36 @@ pub struct SliceRef {
     pub count: u32,
 }
 
+/// Slices that lost a reference which is counted until the time for taking things back is over (spec section 11.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelayedSlices {
+    /// The slice that took their place: names the record, together with the time.
+    pub id: u64,
+    /// When, in unix seconds.
+    pub at: i64,
+    /// Ids and stored sizes, one for each reference.
+    pub slices: Vec<(u64, u32)>,
+}
+
+impl DelayedSlices {
+    /// Bytes of one slice in the stored list.
+    const ENTRY_BYTES: usize = 12;
+
+    /// The list as every engine stores it: id and size, big-endian.
+    pub fn encode(&self) -> Vec<u8> {
+        self.slices.iter().flat_map(|(id, size)| id.to_be_bytes().into_iter().chain(size.to_be_bytes())).collect()
+    }
+
+    /// The list of a stored record; `None` for bytes that are none.
+    pub fn decode(bytes: &[u8]) -> Option<Vec<(u64, u32)>> {
+        let entries = bytes.chunks_exact(DelayedSlices::ENTRY_BYTES);
+        let whole = entries.remainder().is_empty();
+        let entry =
+            |raw: &[u8]| Some((u64::from_be_bytes(*raw.first_chunk()?), u32::from_be_bytes(*raw.last_chunk()?)));
+        if whole { entries.map(entry).collect() } else { None }
+    }
+}
+
 /// How often `parent` holds a name of the hard-linked file `ino` (spec section 8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentCount {
@@ -99,27 +142,17 @@ impl DirUsage {
         DirUsage { length: length as i64, space: align4k(length) as i64, inodes: 1 }
     }
 
+    /// The opposite change.
+    pub fn negated(self) -> DirUsage {
+        DirUsage { length: -self.length, space: -self.space, inodes: -self.inodes }
+    }
+
     /// Adds another use.
     pub fn add(&mut self, other: DirUsage) {
         self.length += other.length;
         self.space += other.space;
         self.inodes += other.inodes;
     }
-}
-
-/// Limits and use of the tree below a directory (spec section 16.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DirQuota {
-    /// The directory the limits are set on.
-    pub ino: Ino,
-    /// Most bytes, or -1 for no limit.
-    pub max_space: i64,
-    /// Most inodes, or -1 for no limit.
-    pub max_inodes: i64,
-    /// Bytes used below the directory.
-    pub used_space: i64,
-    /// Inodes below the directory.
-    pub used_inodes: i64,
 }
 
 /// Numbers a volume keeps beside its namespace (spec section 12). Ids are taken through [`IdKind`] instead.
@@ -148,6 +181,17 @@ pub fn align4k(length: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn delayed_slices_have_the_stored_form_of_real_clients() {
+        let delayed = DelayedSlices { id: 9, at: 1, slices: vec![(7, 100), (0x0102_0304_0506_0708, 0x0A0B_0C0D)] };
+        let bytes = delayed.encode();
+        assert_eq!(bytes[..12], [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 100]);
+        assert_eq!(bytes[12..], [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13]);
+        assert_eq!(DelayedSlices::decode(&bytes), Some(delayed.slices));
+        assert_eq!(DelayedSlices::decode(&bytes[1..]), None);
+        assert_eq!(DelayedSlices::decode(&[]), Some(Vec::new()));
+    }
 
     #[test]
     fn every_inode_costs_a_page() {

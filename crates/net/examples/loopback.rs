@@ -23,7 +23,7 @@ use futures::stream::FuturesUnordered;
 use shoal_net::{Credentials, Endpoint, EndpointConfig, GetSink, PeerIdentity, ResponseSink, Role, Service};
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
-use shoal_types::{BlockKey, BlockRange, Class, OriginId, Tier};
+use shoal_types::{BlockKey, BlockRange, OriginId, Tier};
 use shoal_wire::{GetHead, GetRequest, Request};
 
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -239,7 +239,7 @@ async fn ask(addrs: [SocketAddr; 2], client: &Path, server: u32, seconds: f64, m
 async fn ours(endpoint: Endpoint, addr: SocketAddr, key: BlockKey, load: Load) -> Round {
     let get = move |start, mut buffer: Vec<u8>| {
         let range = BlockRange::new(start, buffer.len() as u32);
-        let request = GetRequest { key: key.clone(), range, class: Class::Foreground, deadline_ms: 0, epoch: 1 };
+        let request = GetRequest { epoch: 1, ..GetRequest::new(key.clone(), range) };
         let endpoint = endpoint.clone();
         async move {
             endpoint.get(addr, &request).await.unwrap().body.read_into(&mut buffer).await.unwrap();
@@ -252,7 +252,7 @@ async fn ours(endpoint: Endpoint, addr: SocketAddr, key: BlockKey, load: Load) -
 async fn fetch(endpoint: Endpoint, addr: SocketAddr, key: BlockKey, load: Load) -> Round {
     let get = move |start, buffer: Vec<u8>| {
         let range = BlockRange::new(start, buffer.len() as u32);
-        let request = GetRequest { key: key.clone(), range, class: Class::Foreground, deadline_ms: 0, epoch: 1 };
+        let request = GetRequest { epoch: 1, ..GetRequest::new(key.clone(), range) };
         let endpoint = endpoint.clone();
         async move {
             assert_eq!(endpoint.fetch(addr, request).await.unwrap().1.len(), buffer.len());

@@ -1,22 +1,19 @@
-//! Answers as their caller reads them.
+//! Answers as their caller reads them, and the tasks on the network thread that bring them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use shoal_runtime::clock;
+use bytes::{Bytes, BytesMut};
 use shoal_types::ErrorKind;
-use shoal_types::checksum::Crc32c;
-use shoal_wire::chunk::ChunkHeader;
 use shoal_wire::{FrameHeader, FrameKind, GetHead, Response, Status, WireError};
 
+use crate::chunks::Chunks;
 use crate::error::NetError;
 use crate::failure;
+use crate::handoff::{Feed, Reader};
 use crate::inbound::{Halt, Inbound};
 use crate::metrics::NetMetrics;
-use crate::wait::within;
 
 /// Answer to a get.
 #[derive(Debug)]
@@ -27,225 +24,147 @@ pub struct GetReply {
     pub body: Body,
 }
 
-/// How long the reader of a body waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// For the next bytes.
-    pub idle: Duration,
-    /// For all of them.
-    pub deadline: Option<Instant>,
-}
-
 /// Bytes of a block as they arrive, each chunk checked against its CRC-32C before any of it is handed out.
 ///
 /// Dropping it before its end tells the peer to stop. Errors of every method: `Corrupt` for bytes that fail their checksum,
 /// `Timeout` when no bytes came for the endpoint's `body_idle_timeout` or the request's deadline has passed, `Unavailable`
-/// when the peer or the connection broke off; the bytes before the error are good.
-#[derive(Debug)]
+/// when the peer or the connection broke off, `Cancelled` once the endpoint is closed; the bytes before the error are good.
 pub struct Body {
-    inbound: Inbound,
-    peer: SocketAddr,
-    patience: Patience,
-    metrics: Arc<NetMetrics>,
-    /// Bytes of the body that are not yet verified.
-    left: u32,
-    /// Bytes verified.
-    received: u64,
-    /// The chunk whose pieces are arriving.
-    open: Option<OpenChunk>,
-    /// Pieces of that chunk.
-    held: VecDeque<Bytes>,
-    /// Pieces of a verified chunk.
-    ready: VecDeque<Bytes>,
-    state: State,
+    reader: Reader<BytesMut>,
+    /// Verified pieces taken from there.
+    ready: VecDeque<BytesMut>,
+    /// Bytes not yet handed out.
+    remaining: u64,
 }
 
-#[derive(Debug)]
-struct OpenChunk {
-    header: ChunkHeader,
-    crc: Crc32c,
-    missing: u32,
-}
-
-#[derive(Debug)]
-enum State {
-    Reading,
-    Done,
-    Failed(NetError),
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({} bytes to come)", self.remaining)
+    }
 }
 
 impl Body {
-    pub(crate) fn new(
-        inbound: Inbound,
-        peer: SocketAddr,
-        len: u32,
-        patience: Patience,
-        metrics: Arc<NetMetrics>,
-    ) -> Body {
-        let (held, ready) = (VecDeque::new(), VecDeque::new());
-        let mut body = Body {
-            inbound,
-            peer,
-            patience,
-            metrics,
-            left: len,
-            received: 0,
-            open: None,
-            held,
-            ready,
-            state: State::Reading,
-        };
-        if len == 0 {
-            body.finish();
-        }
-        body
+    /// A body of `len` bytes that come through `reader`.
+    pub(crate) fn new(reader: Reader<BytesMut>, len: u32) -> Body {
+        Body { reader, ready: VecDeque::new(), remaining: len.into() }
     }
 
     /// Bytes not yet handed out.
     pub fn remaining(&self) -> u64 {
-        let ready: usize = self.ready.iter().map(Bytes::len).sum();
-        u64::from(self.left) + ready as u64
+        self.remaining
     }
 
     /// The next verified bytes, never empty; `None` after the last.
     ///
-    /// They share the memory of the packets they came in, and so hold up to a few times their length: copy what is kept.
+    /// All pieces of a body lie in one piece of memory, one right behind the other: [`BytesMut::unsplit`] joins them without a copy.
     /// Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, NetError> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Ok(Some(piece));
-            }
-            let Some(piece) = self.step().await? else { return Ok(None) };
-            self.held.push_back(piece);
-            if self.open.is_none() {
-                std::mem::swap(&mut self.held, &mut self.ready);
-            }
+    pub async fn next(&mut self) -> Result<Option<BytesMut>, NetError> {
+        if self.ready.is_empty() && !self.reader.take(&mut self.ready).await? {
+            return Ok(None);
         }
+        let piece = self.ready.pop_front();
+        self.remaining -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
     }
 
-    /// All that remains, in a buffer of exactly that length.
+    /// All that remains, without a copy.
     pub async fn collect(mut self) -> Result<Bytes, NetError> {
-        let mut bytes = Vec::with_capacity(self.remaining() as usize);
-        self.pump(|piece| bytes.extend_from_slice(piece)).await?;
-        Ok(bytes.into())
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            bytes.unsplit(piece);
+        }
+        Ok(bytes.freeze())
     }
 
     /// All that remains, into `buffer`: one copy. On an error what is in `buffer` is undefined.
     ///
     /// Errors: also `Invalid` if `buffer` has another length than [`Body::remaining`].
     pub async fn read_into(mut self, buffer: &mut [u8]) -> Result<(), NetError> {
-        if buffer.len() as u64 != self.remaining() {
-            return Err(NetError::Buffer { body: self.remaining(), buffer: buffer.len() as u64 });
+        if buffer.len() as u64 != self.remaining {
+            return Err(NetError::Buffer { body: self.remaining, buffer: buffer.len() as u64 });
         }
         let mut filled = 0;
-        self.pump(|piece| {
-            buffer[filled..filled + piece.len()].copy_from_slice(piece);
+        while let Some(piece) = self.next().await? {
+            buffer[filled..filled + piece.len()].copy_from_slice(&piece);
             filled += piece.len();
-        })
-        .await
+        }
+        Ok(())
+    }
+}
+
+/// A body's stream while it is read on the network thread. Dropped before its end, it tells the peer to stop.
+pub(crate) struct Incoming {
+    inbound: Inbound,
+    chunks: Chunks,
+    metrics: Arc<NetMetrics>,
+    ended: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(inbound: Inbound, chunks: Chunks, metrics: Arc<NetMetrics>) -> Incoming {
+        Incoming { inbound, chunks, metrics, ended: false }
     }
 
-    /// Hands every remaining piece to `put`, each before its chunk is verified: for callers that give nothing on before the end.
-    async fn pump(&mut self, mut put: impl FnMut(&[u8])) -> Result<(), NetError> {
-        let at_hand = self.ready.drain(..).chain(self.held.drain(..));
-        at_hand.for_each(|piece| put(&piece));
-        while let Some(piece) = self.step().await? {
-            put(&piece);
+    /// All of it; [`Incoming::put_away`] follows.
+    pub(crate) async fn collect(&mut self) -> Result<BytesMut, NetError> {
+        let collected = self.chunks.collect(&mut self.inbound).await;
+        self.count(collected.as_ref().err().map(NetError::kind));
+        collected
+    }
+
+    /// Lets the stream go, whose reading ended like this.
+    pub(crate) fn put_away(mut self, outcome: Option<ErrorKind>) {
+        self.release(outcome);
+    }
+
+    /// Puts all of it into `feed`, as it is verified, until nobody reads any more.
+    pub(crate) async fn pump(mut self, mut feed: Feed<BytesMut>) {
+        let unwanted = feed.unwanted();
+        let pumped = tokio::select! {
+            biased;
+            pumped = self.try_pump(&mut feed) => pumped,
+            () = unwanted => return,
+        };
+        self.end(pumped.as_ref().err().map(NetError::kind));
+        feed.end(pumped);
+    }
+
+    async fn try_pump(&mut self, feed: &mut Feed<BytesMut>) -> Result<(), NetError> {
+        while !self.chunks.is_done() {
+            self.chunks.gather_in_time(&mut self.inbound).await?;
+            let bytes = self.chunks.take();
+            if !bytes.is_empty() {
+                let weight = bytes.len();
+                feed.put([bytes], weight);
+                feed.room().await;
+            }
         }
         Ok(())
     }
 
-    /// The next piece; when it is the last of its chunk, `open` is `None` and the chunk is verified. Cancel-safe.
-    async fn step(&mut self) -> Result<Option<Bytes>, NetError> {
-        match &self.state {
-            State::Reading => {}
-            State::Done => return Ok(None),
-            State::Failed(error) => return Err(error.clone()),
-        }
-        let result = self.try_step().await;
-        match &result {
-            Ok(_) if self.left == 0 => self.finish(),
-            Ok(_) => {}
-            Err(error) => self.fail(error.clone()),
-        }
-        result.map(Some)
+    fn end(&mut self, outcome: Option<ErrorKind>) {
+        self.count(outcome);
+        self.release(outcome);
     }
 
-    async fn try_step(&mut self) -> Result<Bytes, NetError> {
-        let peer = self.peer;
-        if self.open.is_none() {
-            let limit = self.limit();
-            let header = within(limit, self.inbound.header()).await;
-            let header = self.read(limit, header)?;
-            let header = ChunkHeader::decode(&header, self.left).map_err(|source| NetError::Wire { peer, source })?;
-            self.open = Some(OpenChunk { header, crc: Crc32c::new(), missing: header.len });
-        }
-        let missing = self.open.as_ref().map_or(0, |open| open.missing);
-        let limit = self.limit();
-        let piece = within(limit, self.inbound.piece(missing as usize)).await;
-        let piece = self.read(limit, piece)?;
-        if let Some(open) = &mut self.open {
-            open.crc.update(&piece);
-            open.missing -= piece.len() as u32;
-            if open.missing == 0 {
-                let (sent, computed) = (open.header.crc, open.crc.value());
-                if sent != computed {
-                    return Err(NetError::Corrupt { peer, sent, computed });
-                }
-                self.left -= open.header.len;
-                self.received += u64::from(open.header.len);
-                self.open = None;
-            }
-        }
-        Ok(piece)
+    fn count(&mut self, outcome: Option<ErrorKind>) {
+        self.metrics.body(outcome, self.chunks.verified());
+        self.ended = true;
     }
 
-    /// How long the next read may take.
-    fn limit(&self) -> Duration {
-        match self.patience.deadline {
-            None => self.patience.idle,
-            Some(deadline) => deadline.saturating_duration_since(clock::now()).min(self.patience.idle),
+    fn release(&mut self, outcome: Option<ErrorKind>) {
+        match outcome {
+            None => self.inbound.end(),
+            Some(kind) => self.inbound.stop(Status::from(kind)),
         }
-    }
-
-    /// What a read of the stream brought.
-    fn read<T>(&self, limit: Duration, got: Option<Result<T, Halt>>) -> Result<T, NetError> {
-        match got {
-            Some(Ok(got)) => Ok(got),
-            Some(Err(halt)) => Err(self.halted(halt)),
-            None => Err(NetError::Timeout { peer: self.peer, limit }),
-        }
-    }
-
-    fn halted(&self, halt: Halt) -> NetError {
-        match halt {
-            Halt::End => {
-                let came = self.open.as_ref().map_or(0, |open| open.header.len - open.missing);
-                NetError::Short { peer: self.peer, missing: u64::from(self.left - came) }
-            }
-            Halt::Broken(error) => failure::read(self.peer, error),
-        }
-    }
-
-    fn finish(&mut self) {
-        self.inbound.end();
-        self.state = State::Done;
-        self.metrics.body(None, self.received);
-    }
-
-    fn fail(&mut self, error: NetError) {
-        self.inbound.stop(Status::from(error.kind()));
-        self.metrics.body(Some(error.kind()), self.received);
-        self.state = State::Failed(error);
     }
 }
 
-impl Drop for Body {
+impl Drop for Incoming {
     fn drop(&mut self) {
-        if matches!(self.state, State::Reading) {
+        if !self.ended {
+            self.count(Some(ErrorKind::Cancelled));
             self.inbound.stop(Status::Unavailable);
-            self.metrics.body(Some(ErrorKind::Cancelled), self.received);
         }
     }
 }

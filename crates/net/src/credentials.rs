@@ -21,6 +21,7 @@ pub struct Credentials(Arc<Inner>);
 
 struct Inner {
     identity: PeerIdentity,
+    expires: u64,
     roots: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -71,17 +72,22 @@ impl Credentials {
         key: PrivateKeyDer<'static>,
     ) -> Result<Credentials, String> {
         let leaf = chain.first().ok_or("holds no certificate")?;
-        let identity = x509::identity(leaf)?;
+        let (identity, expires) = (x509::identity(leaf)?, x509::expires(leaf)?);
         let mut roots = RootCertStore::empty();
         for anchor in anchors {
             roots.add(anchor).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
         }
-        Ok(Credentials(Arc::new(Inner { identity, roots: Arc::new(roots), chain, key })))
+        Ok(Credentials(Arc::new(Inner { identity, expires, roots: Arc::new(roots), chain, key })))
     }
 
     /// Who this process is.
     pub fn identity(&self) -> &PeerIdentity {
         &self.0.identity
+    }
+
+    /// When the certificate expires, seconds since 1970.
+    pub fn expires(&self) -> u64 {
+        self.0.expires
     }
 
     pub(crate) fn roots(&self) -> &Arc<RootCertStore> {

@@ -1,18 +1,16 @@
 //! One UDP socket that asks peers and answers them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use quinn::crypto::rustls::QuicServerConfig;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
-use shoal_wire::{GetHead, GetRequest, Request, Response};
+use shoal_wire::{GetHead, GetMany, GetRequest, Request, Response};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::ask::Asker;
 use crate::body::{GetReply, ResponseStream};
@@ -21,6 +19,8 @@ use crate::error::NetError;
 use crate::gossip::Gossiper;
 use crate::identity::Role;
 use crate::limits::{DRAIN_TIMEOUT, GOODBYE_TIMEOUT};
+use crate::link::{QuicSocket, Socket};
+use crate::many::ManyReply;
 use crate::metrics::NetMetrics;
 use crate::pool::{Dialer, Pool};
 use crate::serve::Server;
@@ -29,9 +29,6 @@ use crate::thread::{self, Driver, Stop};
 use crate::tls::Tls;
 use crate::tracker::Tracker;
 use crate::transport::{MtuChoice, Transports};
-
-/// Code and words of an endpoint that closes.
-const CLOSING: (u32, &[u8]) = (0x5000, b"closing");
 
 /// Configuration of an [`Endpoint`].
 #[derive(Debug, Clone)]
@@ -57,11 +54,26 @@ impl EndpointConfig {
             listen,
             credentials,
             mtu: MtuChoice::Auto,
-            connect_timeout: Duration::from_secs(2),
-            answer_timeout: Duration::from_secs(10),
-            body_idle_timeout: Duration::from_secs(10),
+            connect_timeout: Timeouts::DEFAULT.connect,
+            answer_timeout: Timeouts::DEFAULT.answer,
+            body_idle_timeout: Timeouts::DEFAULT.body_idle,
         }
     }
+}
+
+/// How long an endpoint waits; see [`EndpointConfig`].
+struct Timeouts {
+    connect: Duration,
+    answer: Duration,
+    body_idle: Duration,
+}
+
+impl Timeouts {
+    const DEFAULT: Timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        answer: Duration::from_secs(10),
+        body_idle: Duration::from_secs(10),
+    };
 }
 
 /// One UDP socket that asks peers and answers them, driven by a thread of its own. Cheap to clone.
@@ -74,14 +86,38 @@ pub struct Endpoint(Arc<Inner>);
 struct Inner {
     local: SocketAddr,
     role: Role,
-    quinn: quinn::Endpoint,
+    socket: Arc<Socket>,
     runtime: Handle,
     asker: Arc<Asker>,
     gossiper: Gossiper,
     dialer: Arc<Dialer>,
-    server_tls: Arc<RwLock<Arc<QuicServerConfig>>>,
     server: Mutex<Option<Arc<Server>>>,
     stop: Mutex<Option<oneshot::Sender<Stop>>>,
+    ended: watch::Receiver<bool>,
+}
+
+/// A way to an endpoint that does not keep it alive: for a service that asks peers itself, and is kept alive by the endpoint.
+#[derive(Clone)]
+pub struct WeakEndpoint(Weak<Inner>);
+
+impl WeakEndpoint {
+    /// The endpoint, unless its last clone is gone.
+    pub fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
+impl std::fmt::Debug for WeakEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WeakEndpoint({:?})", self.upgrade())
+    }
+}
+
+/// What runs an endpoint: its thread, unless it is simulated.
+struct Running {
+    runtime: Handle,
+    local: SocketAddr,
+    stop: oneshot::Sender<Stop>,
     ended: watch::Receiver<bool>,
 }
 
@@ -102,6 +138,47 @@ impl Endpoint {
         let tls = Tls::new(&config.credentials, &metrics)?;
         let Driver { quinn, runtime, local, stop, ended } =
             thread::start(config.listen, &config.credentials, &transports)?;
+        tracing::debug!(addr = %local, identity = %config.credentials.identity(), "network endpoint bound");
+        let driver = Running { runtime, local, stop, ended };
+        let socket = Socket::Quic(QuicSocket::new(quinn, transports, tls));
+        let timeouts = Timeouts {
+            connect: config.connect_timeout,
+            answer: config.answer_timeout,
+            body_idle: config.body_idle_timeout,
+        };
+        let role = config.credentials.identity().role;
+        metrics.certificate_expiry.set_u64(config.credentials.expires());
+        Ok(Endpoint::assemble(socket, driver, role, timeouts, metrics, registry))
+    }
+
+    /// An endpoint at `addr` of a simulated network, for simulations, with the default timeouts. It has no thread: its tasks run where
+    /// this is called.
+    ///
+    /// Panics outside a runtime. Errors: `Conflict` if a process has the address.
+    #[cfg(feature = "testing")]
+    pub fn simulated(
+        net: &crate::sim::SimNet,
+        addr: SocketAddr,
+        identity: crate::PeerIdentity,
+        registry: &Registry,
+    ) -> Result<Endpoint, NetError> {
+        let role = identity.role;
+        let socket = Socket::Sim(net.bind(addr, identity)?);
+        let (stop, ended) = (oneshot::channel().0, watch::channel(true).1);
+        let driver = Running { runtime: Handle::current(), local: addr, stop, ended };
+        let metrics = Arc::new(NetMetrics::register(registry));
+        Ok(Endpoint::assemble(socket, driver, role, Timeouts::DEFAULT, metrics, registry))
+    }
+
+    fn assemble(
+        socket: Socket,
+        driver: Running,
+        role: Role,
+        timeouts: Timeouts,
+        metrics: Arc<NetMetrics>,
+        registry: &Registry,
+    ) -> Endpoint {
+        let (socket, Running { runtime, local, stop, ended }) = (Arc::new(socket), driver);
         let tracker = Arc::new(Tracker::new(metrics.clone()));
         let scraped = Arc::downgrade(&tracker);
         registry.on_scrape(move || {
@@ -110,34 +187,31 @@ impl Endpoint {
             }
         });
         let dialer = Arc::new(Dialer {
-            quinn: quinn.clone(),
+            socket: socket.clone(),
             runtime: runtime.clone(),
-            tls: RwLock::new(tls.client),
-            transports,
             tracker,
             metrics: metrics.clone(),
-            connect_timeout: config.connect_timeout,
+            connect_timeout: timeouts.connect,
         });
-        let asker = Arc::new(Asker {
-            pool: Pool::new(dialer.clone()),
-            metrics,
-            answer_timeout: config.answer_timeout,
-            body_idle_timeout: config.body_idle_timeout,
-        });
-        tracing::debug!(addr = %local, identity = %config.credentials.identity(), "network endpoint bound");
-        Ok(Endpoint(Arc::new(Inner {
+        let pool = Pool::new(dialer.clone());
+        let asker = Asker::new(pool, metrics, &runtime, timeouts.answer, timeouts.body_idle);
+        Endpoint(Arc::new(Inner {
             local,
-            role: config.credentials.identity().role,
-            quinn,
+            role,
+            socket,
             gossiper: Gossiper::new(asker.clone(), runtime.clone()),
             runtime,
             asker,
             dialer,
-            server_tls: Arc::new(RwLock::new(tls.server)),
             server: Mutex::new(None),
             stop: Mutex::new(Some(stop)),
             ended,
-        })))
+        }))
+    }
+
+    /// A way to this endpoint that does not keep it alive.
+    pub fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
     }
 
     /// Address the socket is bound to.
@@ -155,12 +229,10 @@ impl Endpoint {
         if inner.role != Role::Node {
             tracing::warn!(addr = %inner.local, "peers refuse a service whose certificate is of role client");
         }
-        let Dialer { metrics, tracker, transports, .. } = inner.dialer.as_ref();
-        let server = Arc::new(Server::new(service, metrics.clone(), tracker.clone(), transports.clone()));
-        let tls = inner.server_tls.clone();
-        inner.quinn.set_server_config(Some(quinn::ServerConfig::with_crypto(tls.read().clone())));
-        let accept = server.clone().accept(inner.quinn.clone(), Box::new(move || tls.read().clone()));
-        task::spawn_on(&inner.runtime, "net-accept", accept);
+        let Dialer { metrics, tracker, .. } = inner.dialer.as_ref();
+        let server = Arc::new(Server::new(service, metrics.clone(), tracker.clone()));
+        inner.socket.listen();
+        task::spawn_on(&inner.runtime, "net-accept", server.clone().accept(inner.socket.clone()));
         *slot = Some(server);
     }
 
@@ -178,14 +250,17 @@ impl Endpoint {
     /// woken once instead of for every packet. The bytes are empty unless the head's status is `Ok`.
     ///
     /// Errors: also those of [`crate::Body`]. Cancel-safe: dropping it tells the peer to stop.
-    pub async fn fetch(&self, peer: SocketAddr, request: GetRequest) -> Result<(GetHead, Bytes), NetError> {
-        let asker = self.0.asker.clone();
-        let mut task = AbortOnDrop(task::spawn_on(&self.0.runtime, "net-fetch", async move {
-            let reply = asker.get(peer, &request).await?;
-            Ok((reply.head, reply.body.collect().await?))
-        }));
-        // A task without a result was dropped with its runtime.
-        (&mut task.0).await.unwrap_or(Err(NetError::Closed))
+    pub async fn fetch(&self, peer: SocketAddr, request: GetRequest) -> Result<(GetHead, BytesMut), NetError> {
+        self.0.asker.fetch(peer, &request).await
+    }
+
+    /// Asks `peer` for ranges of many blocks in one request; returns when the first item is answered. The rest follows in order: an
+    /// item the peer must fetch first holds back the ones after it.
+    ///
+    /// Waits for each head as [`Endpoint::get`]; a deadline is for all. Errors: also `Invalid` for a batch over a bound of
+    /// [`GetMany`]. Cancel-safe: dropping it tells the peer to stop.
+    pub async fn get_many(&self, peer: SocketAddr, many: GetMany) -> Result<ManyReply, NetError> {
+        self.0.asker.get_many(peer, &many).await
     }
 
     /// Asks `peer` something with one answer, waiting at most `timeout`. A [`Response::Error`] becomes an error of its status'
@@ -213,9 +288,15 @@ impl Endpoint {
     /// Uses `credentials` for connections made from now on; those that are open stay. Errors: `Invalid`.
     pub fn reload(&self, credentials: &Credentials) -> Result<(), NetError> {
         let tls = Tls::new(credentials, &self.0.dialer.metrics)?;
-        *self.0.dialer.tls.write() = tls.client;
-        *self.0.server_tls.write() = tls.server;
+        self.0.socket.reload(tls);
+        self.0.dialer.metrics.certificate_expiry.set_u64(credentials.expires());
         Ok(())
+    }
+
+    /// Counts an attempt to take new certificates into use.
+    pub(crate) fn reloaded(&self, ok: bool) {
+        let [used, refused] = &self.0.dialer.metrics.certificate_reloads;
+        if ok { used.inc() } else { refused.inc() }
     }
 
     /// Stops answering, lets gets that are being answered end (2 s), tells every peer, and ends the thread with every task on
@@ -229,9 +310,9 @@ impl Endpoint {
             if let Some(server) = server {
                 server.drain(DRAIN_TIMEOUT).await;
             }
-            inner.quinn.close(CLOSING.0.into(), CLOSING.1);
+            inner.socket.close();
             // A peer that does not acknowledge finds out by itself.
-            let _ = clock::timeout(GOODBYE_TIMEOUT, inner.quinn.wait_idle()).await;
+            let _ = clock::timeout(GOODBYE_TIMEOUT, inner.socket.wait_idle()).await;
             // Fails only if the thread has ended.
             let _ = stop.send(Stop::Goodbye);
         }
@@ -243,6 +324,7 @@ impl Endpoint {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn crash(&self) {
         if let Some(stop) = self.0.stop.lock().take() {
+            self.0.socket.crash();
             // Fails only if the thread has ended.
             let _ = stop.send(Stop::Abrupt);
         }
@@ -255,18 +337,9 @@ impl Endpoint {
     }
 }
 
-/// A task nobody waits for any more is dropped.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         // The thread ends when `stop` is dropped with the rest.
-        self.quinn.close(CLOSING.0.into(), CLOSING.1);
+        self.socket.close();
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendDatagramError};
+use quinn::SendDatagramError;
 use shoal_runtime::{clock, task};
 use shoal_wire::Status;
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::ask::Asker;
 use crate::identity::{PeerIdentity, Role};
 use crate::limits::{MAX_GOSSIP_BYTES, MAX_GOSSIP_WAITING, REQUEST_READ_TIMEOUT};
+use crate::link::{Connection, RecvStream};
 use crate::metrics::{Gossip, NetMetrics, Refusal};
 use crate::service::Service;
 
@@ -90,6 +91,7 @@ pub(crate) async fn receive(
 ) {
     loop {
         tokio::select! {
+            biased;
             datagram = connection.read_datagram() => match datagram {
                 // An empty one only wants to be acknowledged.
                 Ok(data) if data.is_empty() => {}
@@ -116,7 +118,7 @@ async fn read_stream(
 ) {
     if peer.role != Role::Node {
         // Fails only if the stream has ended.
-        let _ = stream.stop(Status::Denied.reset_code().into());
+        let _ = stream.stop(Status::Denied.reset_code());
         return metrics.refused(Refusal::GossipFromClient);
     }
     match clock::timeout(REQUEST_READ_TIMEOUT, stream.read_to_end(MAX_GOSSIP_BYTES)).await {

@@ -1,14 +1,19 @@
-//! Reads frames and chunks off a stream without copying what is large.
+//! Reads frames and runs of chunks off a stream without copying what is large.
 
 use std::mem;
 
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
-use quinn::{ReadError, RecvStream};
+use quinn::ReadError;
 use shoal_wire::Status;
 
-/// Headers of frames and of chunks are this long.
+use crate::link::RecvStream;
+
+/// Longest header: that of a frame.
 const HEADER: usize = 8;
+
+/// Pieces taken off the stream at once: packets of 1452 bytes come in dozens.
+const AHEAD: usize = 16;
 
 /// Reading ended.
 #[derive(Debug)]
@@ -23,7 +28,10 @@ pub(crate) enum Halt {
 #[derive(Debug)]
 pub(crate) struct Inbound {
     stream: RecvStream,
-    ahead: Bytes,
+    /// Pieces read ahead are `ahead[at..filled]`.
+    ahead: [Bytes; AHEAD],
+    at: usize,
+    filled: usize,
     header: [u8; HEADER],
     header_len: usize,
     payload: Vec<u8>,
@@ -31,19 +39,24 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(stream: RecvStream) -> Inbound {
-        Inbound { stream, ahead: Bytes::new(), header: [0; HEADER], header_len: 0, payload: Vec::new() }
+        let ahead = [const { Bytes::new() }; AHEAD];
+        Inbound { stream, ahead, at: 0, filled: 0, header: [0; HEADER], header_len: 0, payload: Vec::new() }
     }
 
-    /// The next 8 bytes.
-    pub(crate) async fn header(&mut self) -> Result<[u8; HEADER], Halt> {
-        while self.header_len < HEADER {
+    /// The next `N` bytes, at most 8. The caller asks for as many after a dropped read.
+    pub(crate) async fn header<const N: usize>(&mut self) -> Result<[u8; N], Halt> {
+        const { assert!(N <= HEADER) };
+        while self.header_len < N {
             self.fill().await?;
-            let n = self.ahead.len().min(HEADER - self.header_len);
-            self.ahead.copy_to_slice(&mut self.header[self.header_len..self.header_len + n]);
+            let piece = &mut self.ahead[self.at];
+            let n = piece.len().min(N - self.header_len);
+            piece.copy_to_slice(&mut self.header[self.header_len..self.header_len + n]);
             self.header_len += n;
         }
         self.header_len = 0;
-        Ok(self.header)
+        let mut header = [0; N];
+        header.copy_from_slice(&self.header[..N]);
+        Ok(header)
     }
 
     /// True unless a header or payload was read in part.
@@ -54,7 +67,8 @@ impl Inbound {
     /// The next piece of at most `max` bytes, never empty. It shares the memory of the packets it came in.
     pub(crate) async fn piece(&mut self, max: usize) -> Result<Bytes, Halt> {
         self.fill().await?;
-        Ok(self.ahead.split_to(max.min(self.ahead.len())))
+        let piece = &mut self.ahead[self.at];
+        if piece.len() <= max { Ok(mem::take(piece)) } else { Ok(piece.split_to(max)) }
     }
 
     /// The next `len` bytes, copied. The caller has checked `len` against a bound and asks for the same after a dropped read.
@@ -69,24 +83,32 @@ impl Inbound {
 
     /// Takes note of the stream's end if it is here already, so that dropping the stream needs no word to the peer.
     pub(crate) fn end(&mut self) {
-        let _ended = self.stream.read_chunk(1, true).now_or_never();
+        let _ended = self.stream.read_chunk(1).now_or_never();
     }
 
     /// Tells the peer to stop sending.
     pub(crate) fn stop(&mut self, status: Status) {
         // Fails only if the stream has ended, which is as good.
-        let _ = self.stream.stop(status.reset_code().into());
+        let _ = self.stream.stop(status.reset_code());
     }
 
-    /// Makes `ahead` hold something.
+    /// Makes `ahead[at]` hold something.
     async fn fill(&mut self) -> Result<(), Halt> {
-        while self.ahead.is_empty() {
-            match self.stream.read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => self.ahead = chunk.bytes,
+        loop {
+            while self.at < self.filled {
+                if !self.ahead[self.at].is_empty() {
+                    return Ok(());
+                }
+                // What is left of it would hold its packet.
+                self.ahead[self.at] = Bytes::new();
+                self.at += 1;
+            }
+            (self.at, self.filled) = (0, 0);
+            match self.stream.read_chunks(&mut self.ahead).await {
+                Ok(Some(pieces)) => self.filled = pieces,
                 Ok(None) => return Err(Halt::End),
                 Err(error) => return Err(Halt::Broken(error)),
             }
         }
-        Ok(())
     }
 }

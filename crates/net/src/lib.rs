@@ -4,23 +4,32 @@
 //! ring, no store and no cache: it moves messages of `shoal_wire` between an [`Endpoint`] and the [`Service`] of another.
 //! Everything is bounded (see `limits`), and a dead peer costs its callers almost nothing (see `pool`).
 
+mod admission;
 mod ask;
 mod authority;
 mod body;
 pub mod ca;
+mod chunks;
 mod credentials;
 mod crypto;
 mod endpoint;
 mod error;
 mod failure;
 mod gossip;
+mod handoff;
 mod identity;
 mod inbound;
 mod limits;
+mod link;
+mod loopback;
+mod many;
 mod metrics;
 mod pool;
+mod renewal;
 mod serve;
 mod service;
+#[cfg(feature = "testing")]
+pub mod sim;
 mod sink;
 mod socket;
 #[cfg(any(test, feature = "testing"))]
@@ -34,9 +43,11 @@ mod x509;
 
 pub use body::{Body, GetReply, ResponseStream};
 pub use credentials::Credentials;
-pub use endpoint::{Endpoint, EndpointConfig};
+pub use endpoint::{Endpoint, EndpointConfig, WeakEndpoint};
 pub use error::NetError;
 pub use identity::{MAX_NAME_BYTES, ParseIdentityError, PeerIdentity, Role};
+pub use many::ManyReply;
+pub use renewal::{LOOK_EVERY, Renewal};
 pub use service::Service;
 pub use sink::{GetSink, ResponseSink};
 pub use transport::MtuChoice;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shoal_runtime::metrics::{Counter, CounterVec, Gauge, Histogram, LATENCY_BUCKETS, Registry};
-use shoal_types::ErrorKind;
+use shoal_types::{Class, ErrorKind};
 
 /// What was asked of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,16 +14,19 @@ pub(crate) enum Kind {
     Body,
     /// A control request.
     Call,
+    /// A batched get, up to its first head.
+    Many,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Get, Kind::Body, Kind::Call];
+    const ALL: [Kind; 4] = [Kind::Get, Kind::Body, Kind::Call, Kind::Many];
 
     const fn as_str(self) -> &'static str {
         match self {
             Kind::Get => "get",
             Kind::Body => "body",
             Kind::Call => "call",
+            Kind::Many => "get_many",
         }
     }
 }
@@ -33,6 +36,7 @@ impl Kind {
 pub(crate) enum Refusal {
     UnknownCa,
     Expired,
+    NotYetValid,
     NoCertificate,
     WrongRole,
     WrongGroup,
@@ -43,9 +47,10 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 8] = [
+    const ALL: [Refusal; 9] = [
         Refusal::UnknownCa,
         Refusal::Expired,
+        Refusal::NotYetValid,
         Refusal::NoCertificate,
         Refusal::WrongRole,
         Refusal::WrongGroup,
@@ -58,6 +63,7 @@ impl Refusal {
         match self {
             Refusal::UnknownCa => "unknown_ca",
             Refusal::Expired => "expired",
+            Refusal::NotYetValid => "not_yet_valid",
             Refusal::NoCertificate => "no_certificate",
             Refusal::WrongRole => "wrong_role",
             Refusal::WrongGroup => "wrong_group",
@@ -123,10 +129,17 @@ pub(crate) struct NetMetrics {
     pub outbound: Gauge,
     /// Connections that are open, made by peers.
     pub inbound: Gauge,
+    /// When the certificate in use expires, seconds since 1970.
+    pub certificate_expiry: Gauge,
+    /// Attempts to take new certificates into use: that did, that could not.
+    pub certificate_reloads: [Counter; 2],
     /// Handshakes with peers that failed, for whatever reason.
     pub handshake_failures: Counter,
     /// Connection attempts turned away at a bound.
-    pub turned_away: Counter,
+    pub turned_away_connections: Counter,
+    /// The same for control requests.
+    pub turned_away_calls: Counter,
+    turned_away_gets: [Counter; Class::ALL.len()],
     /// Body bytes sent.
     pub sent_bytes: Counter,
     /// Body bytes received.
@@ -154,6 +167,16 @@ impl NetMetrics {
             registry.counters("shoal_net_refused_total", "Certificates and acts of peers refused.", &["reason"]);
         let gossip = registry.counters("shoal_net_gossip_total", "Gossip messages.", &["outcome"]);
         let connections = registry.gauges("shoal_net_connections", "Open connections.", &["direction"]);
+        let reloads = registry.counters(
+            "shoal_net_certificate_reloads_total",
+            "Certificates read again after they were replaced, by what came of it.",
+            &["outcome"],
+        );
+        let turned_away = registry.counters(
+            "shoal_net_turned_away_total",
+            "Connections, control requests and gets (by class) turned away at a bound.",
+            &["what"],
+        );
         NetMetrics {
             asked: Kind::ALL.map(|kind| Outcomes::new(&asked, kind.as_str())),
             served: Kind::ALL.map(|kind| Outcomes::new(&served, kind.as_str())),
@@ -162,9 +185,15 @@ impl NetMetrics {
             gossip: Gossip::ALL.map(|outcome| gossip.with(&[outcome.as_str()])),
             outbound: connections.with(&["outbound"]),
             inbound: connections.with(&["inbound"]),
+            certificate_expiry: registry.gauge(
+                "shoal_net_certificate_expiry_seconds",
+                "When the certificate in use expires, seconds since 1970.",
+            ),
+            certificate_reloads: ["ok", "refused"].map(|outcome| reloads.with(&[outcome])),
             handshake_failures: registry.counter("shoal_net_handshake_failures_total", "Handshakes that failed."),
-            turned_away: registry
-                .counter("shoal_net_turned_away_total", "Connections and requests turned away at a bound."),
+            turned_away_connections: turned_away.with(&["connection"]),
+            turned_away_calls: turned_away.with(&["call"]),
+            turned_away_gets: Class::ALL.map(|class| turned_away.with(&[class.as_str()])),
             sent_bytes: registry.counter("shoal_net_sent_bytes_total", "Body bytes sent."),
             received_bytes: registry.counter("shoal_net_received_bytes_total", "Body bytes received and verified."),
             lost_packets: registry.counter("shoal_net_lost_packets_total", "Packets sent and lost."),
@@ -192,6 +221,11 @@ impl NetMetrics {
     /// One request of a peer ended.
     pub(crate) fn served(&self, kind: Kind, outcome: Option<ErrorKind>) {
         self.served[kind as usize].count(outcome);
+    }
+
+    /// A get of `class` was answered `Busy`.
+    pub(crate) fn turned_away_get(&self, class: Class) {
+        self.turned_away_gets[class as usize].inc();
     }
 
     pub(crate) fn refused(&self, reason: Refusal) {

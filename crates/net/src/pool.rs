@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection};
 use shoal_runtime::{clock, rng, task};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,20 +17,17 @@ use tokio::sync::watch;
 use crate::error::NetError;
 use crate::failure;
 use crate::limits::{BACKOFF_JITTER, BACKOFF_MAX, BACKOFF_MIN, MAX_PEERS, PROBE_PATIENCE};
+use crate::link::{Connection, Socket};
 use crate::metrics::NetMetrics;
-use crate::tls::SERVER_NAME;
 use crate::tracker::{Direction, Tracker};
-use crate::transport::Transports;
 
 /// Code and words of a connection this process closes because it no longer wants it.
 const FORGOTTEN: (u32, &[u8]) = (0x5001, b"no longer wanted");
 
 /// Makes connections.
 pub(crate) struct Dialer {
-    pub quinn: quinn::Endpoint,
+    pub socket: Arc<Socket>,
     pub runtime: Handle,
-    pub tls: RwLock<Arc<QuicClientConfig>>,
-    pub transports: Arc<Transports>,
     pub tracker: Arc<Tracker>,
     pub metrics: Arc<NetMetrics>,
     pub connect_timeout: Duration,
@@ -108,6 +103,13 @@ impl Pool {
         }
     }
 
+    /// Why `addr` is left alone for now, if it is.
+    pub(crate) fn left_alone(&self, addr: SocketAddr) -> Option<NetError> {
+        let peer = self.peers.read().get(&addr)?.clone();
+        let state = peer.state.lock();
+        state.left_alone(addr)
+    }
+
     /// The open connection to `addr`, if there is one now.
     pub(crate) fn ready(&self, addr: SocketAddr) -> Option<Connection> {
         let peer = self.peers.read().get(&addr)?.clone();
@@ -122,7 +124,7 @@ impl Pool {
         let Some(peer) = self.peers.read().get(&addr).cloned() else { return };
         let mut state = peer.state.lock();
         if matches!(&state.slot, Slot::Ready(current) if current.stable_id() == connection.stable_id()) {
-            connection.close(FORGOTTEN.0.into(), FORGOTTEN.1);
+            connection.close(FORGOTTEN.0, FORGOTTEN.1);
             state.failed(error.clone());
         }
     }
@@ -132,7 +134,7 @@ impl Pool {
         let Some(peer) = self.peers.write().remove(&addr) else { return };
         let mut state = peer.state.lock();
         if let Slot::Ready(connection) = &state.slot {
-            connection.close(FORGOTTEN.0.into(), FORGOTTEN.1);
+            connection.close(FORGOTTEN.0, FORGOTTEN.1);
         }
         state.slot = Slot::Idle;
     }
@@ -153,6 +155,9 @@ impl Pool {
 impl Peer {
     fn next(self: &Arc<Peer>, dialer: &Arc<Dialer>) -> Next {
         let mut state = self.state.lock();
+        if let Some(error) = state.left_alone(self.addr) {
+            return Next::Fail(error);
+        }
         match &state.slot {
             Slot::Ready(connection) => match connection.close_reason() {
                 None => return Next::Use(connection.clone()),
@@ -165,12 +170,6 @@ impl Peer {
                     }
                 }
             },
-            Slot::Failed(until, error) if clock::now() < *until => {
-                return Next::Fail(match error {
-                    NetError::Refused { .. } => error.clone(),
-                    error => backing_off(self.addr, &error.to_string()),
-                });
-            }
             Slot::Dialing(outcome) => {
                 return Next::Wait { outcome: outcome.clone(), patience: state.patience() };
             }
@@ -190,7 +189,7 @@ impl Peer {
             let current = matches!(&state.slot, Slot::Dialing(outcome) if outcome.same_channel(&announce.subscribe()));
             let result = match result {
                 Ok(connection) if !current => {
-                    connection.close(FORGOTTEN.0.into(), FORGOTTEN.1);
+                    connection.close(FORGOTTEN.0, FORGOTTEN.1);
                     Err(backing_off(self.addr, "forgotten while connecting"))
                 }
                 result => result,
@@ -215,6 +214,16 @@ impl Peer {
 }
 
 impl PeerState {
+    fn left_alone(&self, addr: SocketAddr) -> Option<NetError> {
+        match &self.slot {
+            Slot::Failed(until, error) if clock::now() < *until => Some(match error {
+                NetError::Refused { .. } => error.clone(),
+                error => backing_off(addr, &error.to_string()),
+            }),
+            Slot::Idle | Slot::Dialing(_) | Slot::Ready(_) | Slot::Failed(..) => None,
+        }
+    }
+
     fn failed(&mut self, error: NetError) {
         self.failures = self.failures.saturating_add(1);
         let pause = BACKOFF_MIN.saturating_mul(1 << (self.failures - 1).min(16)).min(BACKOFF_MAX);
@@ -227,17 +236,11 @@ impl PeerState {
 }
 
 impl Dialer {
-    /// Runs on the endpoint's runtime: the library starts the connection's driver where it is called.
+    /// Runs on the endpoint's runtime.
     async fn connect(&self, peer: SocketAddr) -> Result<Connection, NetError> {
-        let mut config = ClientConfig::new(self.tls.read().clone());
-        config.transport_config(self.transports.outbound(peer));
-        let connecting =
-            self.quinn.connect_with(config, peer, SERVER_NAME).map_err(|error| failure::connect(peer, error))?;
         let limit = self.connect_timeout;
-        let result = match clock::timeout(limit, connecting).await {
-            Ok(result) => result.map_err(|error| failure::connection(peer, error)),
-            Err(_) => Err(NetError::ConnectTimeout { peer, limit }),
-        };
+        let connecting = clock::timeout(limit, self.socket.connect(peer));
+        let result = connecting.await.unwrap_or(Err(NetError::ConnectTimeout { peer, limit }));
         result.inspect_err(|error| {
             self.metrics.handshake_failures.inc();
             tracing::debug!(%peer, %error, "cannot connect");

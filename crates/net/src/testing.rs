@@ -40,6 +40,12 @@ impl TestCa {
         self.sign(role, &self.group, name, Validity { from: now - 2 * DAY, until: now - DAY })
     }
 
+    /// Credentials it signed that begin tomorrow.
+    pub fn issue_not_yet_valid(&self, role: Role, name: &str) -> Credentials {
+        let now = clock::unix_now();
+        self.sign(role, &self.group, name, Validity { from: now + DAY, until: now + 2 * DAY })
+    }
+
     /// Credentials it signed for another group than its own.
     pub fn issue_for_group(&self, role: Role, group: &str, name: &str) -> Credentials {
         self.sign(role, group, name, Validity::days(clock::unix_now(), 1))

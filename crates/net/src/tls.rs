@@ -108,10 +108,8 @@ fn reason(error: &Error) -> Refusal {
         Error::InvalidCertificate(error) => match error {
             // A CA of the same name but another key shows as a bad signature.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Refusal::UnknownCa,
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Refusal::Expired,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Refusal::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Refusal::NotYetValid,
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Refusal::WrongRole,
             _ => Refusal::BadCertificate,
         },

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use quinn::Connection;
 
+use crate::link::Connection;
 use crate::metrics::NetMetrics;
 
 /// Who made a connection.

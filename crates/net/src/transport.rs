@@ -12,9 +12,10 @@ use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::error::NetError;
 use crate::limits::{
-    ANSWERED_DATAGRAM_BUFFER, CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE, LOOPBACK_SEND_WINDOW,
+    ANSWERED_DATAGRAM_BUFFER, ASKING_WINDOW, CONNECTION_WINDOW, DATAGRAM_BUFFER, IDLE_TIMEOUT, KEEP_ALIVE,
     MAX_GOSSIP_STREAMS, MAX_STREAMS, SEND_WINDOW, STREAM_WINDOW,
 };
+use crate::loopback::LoopbackConfig;
 
 /// How large packets to peers beyond this machine may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,7 +114,10 @@ fn loopback(direction: Direction) -> TransportConfig {
     // Half a KiB short of the bound is as good, and saves half of the probes of each new connection.
     discovery.upper_bound(MAX_PAYLOAD).minimum_change(512);
     let mut config = base(direction);
-    config.mtu_discovery_config(Some(discovery)).enable_segmentation_offload(false).send_window(LOOPBACK_SEND_WINDOW);
+    config
+        .mtu_discovery_config(Some(discovery))
+        .enable_segmentation_offload(false)
+        .congestion_controller_factory(Arc::new(LoopbackConfig));
     config
 }
 
@@ -126,9 +130,9 @@ fn network(direction: Direction, payload: u16) -> TransportConfig {
 }
 
 fn base(direction: Direction) -> TransportConfig {
-    let (bidi, uni, datagrams) = match direction {
-        Direction::Inbound => (MAX_STREAMS, MAX_GOSSIP_STREAMS, DATAGRAM_BUFFER),
-        Direction::Outbound => (0, 0, ANSWERED_DATAGRAM_BUFFER),
+    let (bidi, uni, datagrams, window) = match direction {
+        Direction::Inbound => (MAX_STREAMS, MAX_GOSSIP_STREAMS, DATAGRAM_BUFFER, CONNECTION_WINDOW),
+        Direction::Outbound => (0, 0, ANSWERED_DATAGRAM_BUFFER, ASKING_WINDOW),
     };
     let idle_ms = VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32);
     let mut config = TransportConfig::default();
@@ -139,7 +143,7 @@ fn base(direction: Direction) -> TransportConfig {
         .datagram_receive_buffer_size(Some(datagrams))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(CONNECTION_WINDOW.into())
+        .receive_window(window.into())
         .send_window(SEND_WINDOW)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(idle_ms)));

@@ -55,6 +55,11 @@ pub(crate) fn identity(der: &[u8]) -> Result<PeerIdentity, String> {
     identity_of(&parse(der)?)
 }
 
+/// When the certificate `der` expires, seconds since 1970.
+pub(crate) fn expires(der: &[u8]) -> Result<u64, String> {
+    Ok(parse(der)?.validity().not_after.timestamp().max(0) as u64)
+}
+
 /// The group of the CA certificate `der`.
 pub(crate) fn ca_group(der: &[u8]) -> Result<String, String> {
     let certificate = parse(der)?;

@@ -13,7 +13,15 @@ mod files;
 mod get;
 #[path = "net/gossip.rs"]
 mod gossip;
+#[path = "net/jumbo.rs"]
+mod jumbo;
+#[path = "net/many.rs"]
+mod many;
+#[path = "net/overload.rs"]
+mod overload;
 #[path = "net/raw.rs"]
 mod raw;
+#[path = "net/simulated.rs"]
+mod simulated;
 #[path = "net/support.rs"]
 mod support;

@@ -103,6 +103,8 @@ pub enum ObjectError {
         key: String,
         /// The root cause.
         reason: String,
+        /// When the server wants to be asked again (`Retry-After` in seconds), if it said.
+        retry_after: Option<Duration>,
     },
     /// Nothing arrived in time.
     #[error("{store} kept {op} {what} waiting more than {after:?} for {phase}", what = Named(key))]
@@ -274,6 +276,14 @@ impl ObjectError {
             ObjectError::Full { .. } => ErrorKind::NoSpace,
             ObjectError::Io { source, .. } => ErrorKind::of_io(source),
             ObjectError::Injected { kind, .. } => *kind,
+        }
+    }
+
+    /// How long the server wants to be left alone, if it said.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ObjectError::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

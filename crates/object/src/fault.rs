@@ -41,6 +41,12 @@ enum Fault {
     Truncate(u64),
     /// The byte at this offset of a GET body is inverted.
     Flip(u64),
+    /// No answer ever begins.
+    Hang,
+    /// GET bodies stop after so many bytes and never end.
+    Stall(u64),
+    /// After so many bytes, GET bodies come in pieces of so many bytes, one each such time.
+    Trickle(u64, u64, Duration),
 }
 
 struct Rule {
@@ -105,6 +111,21 @@ impl FaultStore {
         self.rule(Some(Op::Get), Some(n), |_| true, Fault::Flip(offset));
     }
 
+    /// The next `n` requests of kind `op` get no answer.
+    pub fn hang_next(&self, op: Op, n: u32) {
+        self.rule(Some(op), Some(n), |_| true, Fault::Hang);
+    }
+
+    /// The bodies of the next `n` GETs stop after `keep` bytes, and do not end.
+    pub fn stall_next(&self, n: u32, keep: u64) {
+        self.rule(Some(Op::Get), Some(n), |_| true, Fault::Stall(keep));
+    }
+
+    /// The bodies of the next `n` GETs give `keep` bytes as usual, then pieces of `piece` bytes, one every `every`.
+    pub fn trickle_next(&self, n: u32, keep: u64, piece: u64, every: Duration) {
+        self.rule(Some(Op::Get), Some(n), |_| true, Fault::Trickle(keep, piece.max(1), every));
+    }
+
     /// GETs that begin from now on deliver no byte until the gate is released or dropped.
     pub fn hold_gets(&self) -> Gate {
         self.hold(None)
@@ -154,7 +175,8 @@ impl FaultStore {
             match fault {
                 Fault::Fail(kind) => return Err(ObjectError::Injected { op, key: key.to_owned(), kind }),
                 Fault::Delay(delay) => clock::sleep(delay).await,
-                Fault::Truncate(_) | Fault::Flip(_) => rest.push(fault),
+                Fault::Hang => std::future::pending().await,
+                Fault::Truncate(_) | Fault::Flip(_) | Fault::Stall(_) | Fault::Trickle(..) => rest.push(fault),
             }
         }
         Ok(rest)
@@ -313,8 +335,16 @@ async fn faulty_chunk((mut body, mut state, mut chunk): (ObjectBody, FaultyBody,
         }
     }
     for fault in &state.faults {
-        if let Fault::Truncate(keep) = fault {
-            cut = cut.min(keep.saturating_sub(state.at));
+        match fault {
+            Fault::Truncate(keep) => cut = cut.min(keep.saturating_sub(state.at)),
+            Fault::Stall(keep) if state.at >= *keep => std::future::pending().await,
+            Fault::Stall(keep) => cut = cut.min(keep - state.at),
+            Fault::Trickle(keep, piece, every) if state.at >= *keep => {
+                cut = cut.min(*piece);
+                clock::sleep(*every).await;
+            }
+            Fault::Trickle(keep, ..) => cut = cut.min(keep - state.at),
+            Fault::Fail(_) | Fault::Delay(_) | Fault::Flip(_) | Fault::Hang => {}
         }
     }
     if cut == 0 {

@@ -1,15 +1,17 @@
 //! Object stores: the last tier, and the only place where a volume's blocks are sure to be.
 //!
 //! One trait, [`ObjectStore`]; three kinds of store behind [`open`] (`file`, `s3`, `mem`); decorators, each itself a
-//! store, one file each: `verify`, `retry`, `limit`, `measure`, `timeout`, and [`fault`] for tests. A caller sees bytes
+//! store, one file each: `verify`, `retry`, `pace`, `limit`, `hedge`, `measure`, `timeout`, `rate`, and [`fault`] for tests. A caller sees bytes
 //! or an [`ObjectError`], never the library underneath, and never fewer bytes than promised without an error.
 //!
 //! This crate knows nothing of volumes, blocks, caches or rings: keys are strings, bytes are bytes.
 
 mod body;
 mod error;
+mod extra;
 pub mod fault;
 mod file;
+mod hedge;
 mod limit;
 mod location;
 mod measure;
@@ -17,12 +19,15 @@ mod memory;
 mod metrics;
 mod open;
 mod operator;
+mod pace;
+mod rate;
 mod retry;
 mod s3_url;
 mod sharded;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod tiers;
 mod timeout;
 mod transport;
 mod verify;
@@ -34,3 +39,4 @@ pub use memory::memory;
 pub use open::{SUPPORTED, create, decorate, open};
 pub use sharded::sharded;
 pub use store::{MAX_KEY_BYTES, ObjectEntry, ObjectMeta, ObjectStore, check_key, probe};
+pub use tiers::TierStores;

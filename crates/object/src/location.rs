@@ -15,6 +15,8 @@ pub struct Location {
     pub secret_key: String,
     /// Session token of temporary credentials; empty = none.
     pub session_token: String,
+    /// Storage class of what is put, as the store spells it; empty = the bucket's. Stores without classes pass over it.
+    pub storage_class: String,
 }
 
 impl fmt::Debug for Location {
@@ -47,6 +49,10 @@ pub struct ObjectOptions {
     pub backoff: Backoff,
     /// Most GETs (HEADs and LISTs with them) in flight, bodies included, and separately most PUTs and DELETEs. 200.
     pub max_concurrent: usize,
+    /// Bytes sent a second, at most; 0 = no bound, the default.
+    pub upload_bytes_per_s: u64,
+    /// Bytes received a second, at most; 0 = no bound, the default.
+    pub download_bytes_per_s: u64,
 }
 
 impl Default for ObjectOptions {
@@ -59,6 +65,8 @@ impl Default for ObjectOptions {
             retries: 10,
             backoff: Backoff::default(),
             max_concurrent: 200,
+            upload_bytes_per_s: 0,
+            download_bytes_per_s: 0,
         }
     }
 }
@@ -100,6 +108,7 @@ mod tests {
             access_key: "AK".into(),
             secret_key: "very-secret".into(),
             session_token: "also-secret".into(),
+            storage_class: String::new(),
         };
         let text = format!("{location:?}");
         assert!(text.contains("AK") && !text.contains("secret"), "{text}");

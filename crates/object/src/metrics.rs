@@ -14,6 +14,8 @@ pub(crate) struct ObjectMetrics {
     read_bytes: Counter,
     written_bytes: Counter,
     retries: Counter,
+    hedges: Counter,
+    abandoned: Counter,
 }
 
 impl ObjectMetrics {
@@ -47,6 +49,14 @@ impl ObjectMetrics {
                 "shoal_object_retries_total",
                 "Requests to object stores repeated after a transient failure, resumed bodies included",
             ),
+            hedges: registry.counter(
+                "shoal_object_hedges_total",
+                "Further requests to object stores because an answer was late to begin",
+            ),
+            abandoned: registry.counter(
+                "shoal_object_abandoned_total",
+                "Bodies of object stores given up because they stopped or were too slow, and gone on with another request",
+            ),
         }
     }
 
@@ -69,6 +79,14 @@ impl ObjectMetrics {
 
     pub(crate) fn written(&self, bytes: u64) {
         self.written_bytes.add(bytes);
+    }
+
+    pub(crate) fn hedge(&self) {
+        self.hedges.inc();
+    }
+
+    pub(crate) fn abandoned(&self) {
+        self.abandoned.inc();
     }
 
     pub(crate) fn retry(&self) {

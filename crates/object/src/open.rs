@@ -1,9 +1,10 @@
 //! Opens the store a [`Location`] names: the one place that knows storage types, and the order of the decorators.
 //!
-//! From the caller down: `verify` (whole objects against their checksum) - `retry` (repeats, resumes) - `limit`
-//! (requests in flight; a permit is not held while `retry` pauses) - `measure` (each request that goes out) - `timeout`
-//! (does not count the wait for a permit) - the store. Storage `mem` has nothing to wait for and comes undecorated but
-//! for `measure`.
+//! From the caller down: `rate` (bytes a second, where they are bounded) - `verify` (whole objects against their checksum) - `retry` (repeats, resumes) - `pace` (slow bodies
+//! go on elsewhere) - `limit` (requests in flight; a permit is not held while `retry` pauses) - `hedge` (late answers, asked
+//! for again: a twentieth of all requests, beyond the limit) - `measure` (each request that goes out) - `timeout` (does not
+//! count the wait for a permit) - the store. A directory has no second connection to try, so `pace` and `hedge` are left
+//! out; storage `mem` has nothing to wait for and comes undecorated but for `measure`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,11 +14,14 @@ use shoal_runtime::metrics::Registry;
 use crate::{
     Location, ObjectError, ObjectOptions, ObjectStore,
     file::{self, FileStore},
+    hedge::HedgeStore,
     limit::LimitStore,
     measure::MeasureStore,
     memory,
     metrics::ObjectMetrics,
     operator::{Checksums, OperatorStore},
+    pace::PaceStore,
+    rate::RateStore,
     retry::RetryStore,
     s3_url,
     timeout::TimeoutStore,
@@ -45,7 +49,11 @@ pub fn open(
 ) -> Result<Arc<dyn ObjectStore>, ObjectError> {
     let metrics = Arc::new(ObjectMetrics::register(registry));
     match location.storage.as_str() {
-        "file" => Ok(decorated(Arc::new(FileStore::new(directory(location)?)), options, metrics)),
+        "file" => {
+            let timed = timed(Arc::new(FileStore::new(directory(location)?)), options, &metrics);
+            let limited = Arc::new(LimitStore::new(timed, options.max_concurrent));
+            Ok(repeated(limited, options, metrics))
+        }
         "s3" => Ok(decorated(Arc::new(s3(location, options)?), options, metrics)),
         "mem" => Ok(Arc::new(MeasureStore::new(memory::shared(&location.bucket), metrics))),
         _ => Err(unsupported(location)),
@@ -73,11 +81,22 @@ fn decorated(
     options: &ObjectOptions,
     metrics: Arc<ObjectMetrics>,
 ) -> Arc<dyn ObjectStore> {
+    let hedged = Arc::new(HedgeStore::new(timed(store, options, &metrics), options, metrics.clone()));
+    let limited = Arc::new(LimitStore::new(hedged, options.max_concurrent));
+    repeated(Arc::new(PaceStore::new(limited, metrics.clone())), options, metrics)
+}
+
+fn timed(store: Arc<dyn ObjectStore>, options: &ObjectOptions, metrics: &Arc<ObjectMetrics>) -> Arc<dyn ObjectStore> {
     let timed = Arc::new(TimeoutStore::new(store, options));
-    let measured = Arc::new(MeasureStore::new(timed, metrics.clone()));
-    let limited = Arc::new(LimitStore::new(measured, options.max_concurrent));
-    let retried = Arc::new(RetryStore::new(limited, options, metrics));
-    Arc::new(VerifyStore::new(retried))
+    Arc::new(MeasureStore::new(timed, metrics.clone()))
+}
+
+fn repeated(store: Arc<dyn ObjectStore>, options: &ObjectOptions, metrics: Arc<ObjectMetrics>) -> Arc<dyn ObjectStore> {
+    let verified = Arc::new(VerifyStore::new(Arc::new(RetryStore::new(store, options, metrics))));
+    match (options.upload_bytes_per_s, options.download_bytes_per_s) {
+        (0, 0) => verified,
+        (sent, received) => Arc::new(RateStore::new(verified, sent, received)),
+    }
 }
 
 fn directory(location: &Location) -> Result<PathBuf, ObjectError> {
@@ -92,6 +111,9 @@ fn s3(location: &Location, options: &ObjectOptions) -> Result<OperatorStore, Obj
     let env = |name: &str| std::env::var(name).ok();
     let target = s3_url::parse(&location.bucket, &env).map_err(|why| refused(location, why))?;
     let mut service = S3::default().bucket(&target.bucket).endpoint(&target.endpoint).region(&target.region);
+    if !location.storage_class.is_empty() {
+        service = service.default_storage_class(&location.storage_class);
+    }
     if target.virtual_host {
         service = service.enable_virtual_host_style();
     }
@@ -137,7 +159,7 @@ mod tests {
             bucket: bucket.into(),
             access_key: keys.0.into(),
             secret_key: keys.1.into(),
-            session_token: String::new(),
+            ..Location::default()
         };
         open(&location, &ObjectOptions::default(), &Registry::new())
     }

@@ -9,7 +9,12 @@
 //! Object checksums (volume format 3.5): a put attaches `Crc32c`; a get reads it from the answer it gets anyway, at no
 //! further request, and hands it on in [`ObjectBody::crc32c`] for `verify` to check.
 
-use std::{error::Error as _, ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    error::Error as _,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -192,6 +197,7 @@ fn recorded_crc(metadata: &Metadata) -> Option<u32> {
 /// The library's error in our words; see the table in the tests.
 fn translate(store: &str, op: Op, key: &str, error: &opendal::Error) -> ObjectError {
     let (code, reason) = reason(error);
+    let retry_after = retry_after(error);
     let (store, key) = (store.to_owned(), key.to_owned());
     match (error.kind(), code) {
         (_, "NoSuchBucket") => ObjectError::NoBucket { store },
@@ -203,8 +209,10 @@ fn translate(store: &str, op: Op, key: &str, error: &opendal::Error) -> ObjectEr
         }
         (ErrorKind::NotFound, _) => ObjectError::NotFound { store, key },
         (ErrorKind::PermissionDenied, _) => ObjectError::Denied { store, op, key, reason },
-        (ErrorKind::RateLimited, _) => ObjectError::Unavailable { store, op, key, reason },
-        (ErrorKind::Conflict, _) if error.is_temporary() => ObjectError::Unavailable { store, op, key, reason },
+        (ErrorKind::RateLimited, _) => ObjectError::Unavailable { store, op, key, reason, retry_after },
+        (ErrorKind::Conflict, _) if error.is_temporary() => {
+            ObjectError::Unavailable { store, op, key, reason, retry_after }
+        }
         (ErrorKind::Unexpected, _) if error.to_string().contains(RANGE_CHECK) => {
             ObjectError::Protocol { store, op, key, reason }
         }
@@ -213,10 +221,12 @@ fn translate(store: &str, op: Op, key: &str, error: &opendal::Error) -> ObjectEr
             let reason = format!("{reason} (no key in the setting, the environment, a profile or the instance)");
             ObjectError::Denied { store, op, key, reason }
         }
-        (ErrorKind::Unexpected, _) if error.is_temporary() => ObjectError::Unavailable { store, op, key, reason },
+        (ErrorKind::Unexpected, _) if error.is_temporary() => {
+            ObjectError::Unavailable { store, op, key, reason, retry_after }
+        }
         // A body the library counted short of its range: the connection broke off.
         (ErrorKind::Unexpected, _) if error.message().contains("too little data") => {
-            ObjectError::Unavailable { store, op, key, reason }
+            ObjectError::Unavailable { store, op, key, reason, retry_after }
         }
         _ => ObjectError::Rejected { store, op, key, reason },
     }
@@ -239,6 +249,15 @@ fn reason(error: &opendal::Error) -> (&str, String) {
     // HEAD answers have no body to take words from.
     let reason = if root.trim().is_empty() { format!("{:?} without a message", error.kind()) } else { root };
     ("", reason)
+}
+
+/// `Retry-After` of the answer, in seconds; the library keeps the answer's headers in the error's context, as Rust prints them. A
+/// date in their place, which no object store sends, is not read.
+fn retry_after(error: &opendal::Error) -> Option<Duration> {
+    const NAME: &str = "\"retry-after\": \"";
+    let text = error.to_string();
+    let seconds = text.split_once(NAME)?.1.split('"').next()?;
+    Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
 /// The value of `name: "..."` in a debug-printed struct, up to the next quote.

@@ -5,7 +5,7 @@
 //! repetition counts against one budget per call. Puts and deletes are repeated too: objects are immutable under their
 //! keys, so a put that took place unseen is only repeated with the same bytes.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use shoal_runtime::{clock, rng};
 use crate::{
     Backoff, ObjectBody, ObjectEntry, ObjectError, ObjectMeta, ObjectOptions, ObjectStore, Op, metrics::ObjectMetrics,
 };
+
+/// Longest `Retry-After` that is honoured.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(20);
 
 /// See the module.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ impl Patience {
             return Err(error);
         }
         let pause = rng::jitter(self.backoff.pause(self.made), self.backoff.jitter);
+        // A server that says when to come back knows better; within reason, for a program waits.
+        let pause = pause.max(error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX));
         self.made += 1;
         self.metrics.retry();
         tracing::debug!(op = %self.op, key = self.key, attempt = self.made, ?pause, %error, "request will be repeated");

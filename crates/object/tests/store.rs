@@ -14,3 +14,5 @@ mod http_server;
 mod rclone;
 #[path = "store/s3.rs"]
 mod s3;
+#[path = "store/tail.rs"]
+mod tail;

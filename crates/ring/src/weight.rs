@@ -1,35 +1,35 @@
-//! How many points of the circle a node gets for its weight.
-
-/// Vnodes of a node of weight 100.
-///
-/// Exact arc shares, mean over 20 random rings (`cargo test -p shoal-ring imbalance -- --nocapture`):
-///
-/// | vnodes | 3 nodes: stddev, fullest | 10 nodes | 100 nodes |
-/// |---|---|---|---|
-/// | 40 | 12.9 %, 1.16x | 16.1 %, 1.28x | 15.9 %, 1.46x |
-/// | 100 | 7.5 %, 1.09x | 9.9 %, 1.18x | 9.8 %, 1.28x |
-/// | **160** | 5.6 %, 1.07x | 7.1 %, 1.14x | 7.7 %, 1.21x |
-/// | 400 | 2.5 %, 1.03x | 4.4 %, 1.07x | 5.0 %, 1.14x |
-///
-/// Imbalance falls with the square root of the number while memory and build time grow with it; the fullest node decides how
-/// much of the sum of capacities is usable. A ring of 160 vnodes a node holds
-/// the fullest of a hundred nodes within a quarter over its share, and 100 nodes are still only 16,000 points.
-pub const VNODES_PER_100: u32 = 160;
+//! A node's weight: how many points it has on the circle, and what it is by default.
 
 /// Largest weight: ten ordinary nodes. Bounds the points one member can put on the circle.
 pub const WEIGHT_MAX: u32 = 1000;
 
-/// Points on the circle for `weight`, which is clamped to `1..=WEIGHT_MAX`; at least one.
-pub const fn vnodes(weight: u32) -> u32 {
-    let weight = if weight < 1 {
+/// Bytes of cache for each unit of weight: 100 units, an ordinary node, are 2 TiB.
+const BYTES_PER_UNIT: u64 = (2 << 40) / 100;
+
+/// Least weight by capacity: with fewer points than that, nodes of the same size own visibly different shares.
+const AUTO_MIN: u64 = 10;
+
+/// The weight of a node that offers `bytes` of cache: one unit for each hundredth of 2 TiB, rounded, 10 to [`WEIGHT_MAX`].
+///
+/// So nodes of 200 GiB to 20 TiB get shares in proportion to their caches; smaller ones count as 200 GiB, larger ones as 20 TiB.
+pub const fn weight_of_capacity(bytes: u64) -> u32 {
+    let units = (bytes / BYTES_PER_UNIT) + (bytes % BYTES_PER_UNIT) / (BYTES_PER_UNIT / 2 + 1);
+    match units {
+        0..AUTO_MIN => AUTO_MIN as u32,
+        units if units > WEIGHT_MAX as u64 => WEIGHT_MAX,
+        units => units as u32,
+    }
+}
+
+/// `weight` within `1..=WEIGHT_MAX`: the number of points it stands for.
+pub(crate) const fn clamped(weight: u32) -> u32 {
+    if weight < 1 {
         1
     } else if weight > WEIGHT_MAX {
         WEIGHT_MAX
     } else {
         weight
-    };
-    let rounded = (weight * VNODES_PER_100 + 50) / 100;
-    if rounded == 0 { 1 } else { rounded }
+    }
 }
 
 #[cfg(test)]
@@ -37,12 +37,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vnodes_follow_the_weight_and_its_bounds() {
-        assert_eq!(vnodes(100), VNODES_PER_100);
-        assert_eq!(vnodes(200), 2 * VNODES_PER_100);
-        assert_eq!(vnodes(50), VNODES_PER_100 / 2);
-        assert_eq!(vnodes(0), vnodes(1));
-        assert_eq!(vnodes(1), 2);
-        assert_eq!(vnodes(u32::MAX), vnodes(WEIGHT_MAX));
+    fn weight_is_in_proportion_to_capacity_within_its_bounds() {
+        const TIB: u64 = 1 << 40;
+        for (bytes, weight) in [
+            (0, 10),
+            (1 << 30, 10),
+            (TIB / 2, 25),
+            (TIB, 50),
+            (2 * TIB, 100),
+            (7 * TIB, 350),
+            (20 * TIB, 1000),
+            (100 * TIB, 1000),
+            (u64::MAX, 1000),
+        ] {
+            assert_eq!(weight_of_capacity(bytes), weight, "{bytes}");
+        }
     }
 }

@@ -88,10 +88,26 @@ impl Permit {
         if bytes >= self.bytes {
             return;
         }
-        let surplus = self.held.num_permits() - self.shared.units(bytes) as usize;
+        let surplus = self.held.num_permits().saturating_sub(self.shared.units(bytes) as usize);
         self.shared.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         self.bytes = bytes;
         drop(self.held.split(surplus));
+    }
+
+    /// Takes `bytes` out of this permit into one of their own, at most all of it.
+    pub fn split(&mut self, bytes: u64) -> Permit {
+        let bytes = bytes.min(self.bytes);
+        let units = if bytes == self.bytes { u32::MAX } else { self.shared.units(bytes) };
+        let held = self.held.split(self.held.num_permits().min(units as usize));
+        self.bytes -= bytes;
+        Permit { shared: Arc::clone(&self.shared), bytes, held: held.expect("no more than it holds is asked for") }
+    }
+
+    /// Takes over what `other` holds. Panics if that is of another budget.
+    pub fn merge(&mut self, mut other: Permit) {
+        let all = other.held.num_permits();
+        self.held.merge(other.held.split(all).expect("it holds what it holds"));
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 }
 
@@ -103,22 +119,10 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
 
     use super::*;
-
-    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-        future.poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    fn ready<T>(poll: Poll<T>) -> T {
-        match poll {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("still waits"),
-        }
-    }
+    use crate::polled::{poll, ready};
 
     #[test]
     fn held_bytes_never_exceed_the_limit_and_return_on_drop() {
@@ -183,6 +187,24 @@ mod tests {
         assert_eq!(budget.try_acquire(70).unwrap().bytes(), 70);
         permit.shrink_to(0);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn permits_split_and_merge_without_loss() {
+        for (limit, part) in [(100, 30), (1 << 40, (1 << 30) + 7)] {
+            let budget = Budget::new(limit);
+            let mut first = budget.try_acquire(2 * part).unwrap();
+            let mut second = first.split(part);
+            assert_eq!((first.bytes(), second.bytes(), budget.used()), (part, part, 2 * part));
+            assert_eq!(second.split(u64::MAX).bytes(), part);
+            assert_eq!((second.bytes(), budget.used()), (0, part));
+            second.merge(budget.try_acquire(5).unwrap());
+            first.merge(second);
+            assert_eq!((first.bytes(), budget.used()), (part + 5, part + 5));
+            first.shrink_to(1);
+            drop(first);
+            assert_eq!(budget.try_acquire(limit).unwrap().bytes(), limit, "everything came back");
+        }
     }
 
     #[test]

@@ -17,8 +17,13 @@ pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Time since 1970-01-01 UTC by the machine's wall clock; zero if that clock stands before 1970. Not moved by paused time.
+/// Time since 1970-01-01 UTC by the machine's wall clock; zero if that clock stands before 1970. Not moved by paused time, except in
+/// a simulation.
 pub fn unix_now() -> Duration {
+    #[cfg(feature = "testing")]
+    if let Some(simulated) = crate::simulation::unix_now(now()) {
+        return simulated;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

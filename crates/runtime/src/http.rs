@@ -1,4 +1,4 @@
-//! The admin port: `GET /metrics` for Prometheus and `GET /healthz` for supervisors, over plain HTTP/1.1.
+//! The admin port: `GET /metrics` for Prometheus; `/live` (or `/healthz`) and `/ready` for supervisors; over plain HTTP/1.1.
 //!
 //! Carries no data and no secrets and changes nothing, so it has no authentication; it belongs on a management network.
 
@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -29,30 +30,69 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed `accept`: the usual cause is a lack of file descriptors, which passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `registry` on `addr` until `shutdown`; gives the bound address (port 0 picks a free one) once requests are accepted.
+/// Whether a process wants to be sent work, and in a word why not. Clones share it. A process that is alive but not ready is left
+/// running by its supervisor.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Mutex<Option<&'static str>>>);
+
+impl Readiness {
+    /// Ready from the start.
+    pub fn ready() -> Readiness {
+        Readiness(Arc::new(Mutex::new(None)))
+    }
+
+    /// Not ready yet, for the reason `why`.
+    pub fn not_yet(why: &'static str) -> Readiness {
+        Readiness(Arc::new(Mutex::new(Some(why))))
+    }
+
+    /// Ready from now on, or not for the reason given.
+    pub fn set(&self, why_not: Option<&'static str>) {
+        *self.0.lock() = why_not;
+    }
+
+    fn why_not(&self) -> Option<&'static str> {
+        *self.0.lock()
+    }
+}
+
+/// Serves `registry` and `readiness` on `addr` until `shutdown`; gives the bound address (port 0 picks a free one) once requests are
+/// accepted.
 ///
 /// Runs on the current tokio runtime. Errors: the address cannot be bound.
-pub async fn serve_metrics(addr: SocketAddr, registry: Registry, shutdown: Shutdown) -> io::Result<SocketAddr> {
+pub async fn serve_admin(
+    addr: SocketAddr,
+    registry: Registry,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> io::Result<SocketAddr> {
+    let page = Arc::new(Page { registry, readiness });
     let listener = TcpListener::bind(addr).await?;
     let bound = listener.local_addr()?;
     task::spawn("admin-http", async move {
         tokio::select! {
-            () = accept_all(&listener, &registry, &shutdown) => {}
+            () = accept_all(&listener, &page, &shutdown) => {}
             () = shutdown.wait() => {}
         }
     });
     Ok(bound)
 }
 
-async fn accept_all(listener: &TcpListener, registry: &Registry, shutdown: &Shutdown) {
+/// What there is to see.
+struct Page {
+    registry: Registry,
+    readiness: Readiness,
+}
+
+async fn accept_all(listener: &TcpListener, page: &Arc<Page>, shutdown: &Shutdown) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("this semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (registry, shutdown) = (registry.clone(), shutdown.clone());
+                let (page, shutdown) = (Arc::clone(page), shutdown.clone());
                 task::spawn("admin-http-connection", async move {
-                    serve_connection(stream, registry, shutdown).await;
+                    serve_connection(stream, &page, shutdown).await;
                     drop(slot);
                 });
             }
@@ -64,11 +104,11 @@ async fn accept_all(listener: &TcpListener, registry: &Registry, shutdown: &Shut
     }
 }
 
-async fn serve_connection(stream: TcpStream, registry: Registry, shutdown: Shutdown) {
+async fn serve_connection(stream: TcpStream, page: &Page, shutdown: Shutdown) {
     // Head and body of a reply are two writes; without this the second may wait for a delayed ACK.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &registry);
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), page);
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let connection = http1::Builder::new()
@@ -85,7 +125,7 @@ async fn serve_connection(stream: TcpStream, registry: Registry, shutdown: Shutd
     }
 }
 
-fn answer(method: &Method, path: &str, registry: &Registry) -> Response<String> {
+fn answer(method: &Method, path: &str, page: &Page) -> Response<String> {
     if method != Method::GET && method != Method::HEAD {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -93,13 +133,17 @@ fn answer(method: &Method, path: &str, registry: &Registry) -> Response<String> 
     }
     match path {
         "/metrics" => {
-            let mut response = plain(StatusCode::OK, registry.gather_text());
+            let mut response = plain(StatusCode::OK, page.registry.gather_text());
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
-        _ => plain(StatusCode::NOT_FOUND, "here are /metrics and /healthz\n".to_owned()),
+        "/live" | "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
+        "/ready" => match page.readiness.why_not() {
+            None => plain(StatusCode::OK, "ready\n".to_owned()),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
+        _ => plain(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n".to_owned()),
     }
 }
 
@@ -133,9 +177,28 @@ mod tests {
 
     async fn start(registry: &Registry) -> (SocketAddr, Shutdown) {
         let shutdown = Shutdown::new();
-        let addr = serve_metrics("127.0.0.1:0".parse().unwrap(), registry.clone(), shutdown.clone()).await.unwrap();
-        assert_ne!(addr.port(), 0);
+        let (addr, _) = start_with(registry, Readiness::ready(), &shutdown).await;
         (addr, shutdown)
+    }
+
+    async fn start_with(registry: &Registry, readiness: Readiness, shutdown: &Shutdown) -> (SocketAddr, Readiness) {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let addr = serve_admin(any, registry.clone(), readiness.clone(), shutdown.clone()).await.unwrap();
+        assert_ne!(addr.port(), 0);
+        (addr, readiness)
+    }
+
+    #[tokio::test]
+    async fn readiness_and_its_reason_are_told_and_liveness_is_another_thing() {
+        let shutdown = Shutdown::new();
+        let (addr, readiness) = start_with(&Registry::new(), Readiness::not_yet("starting"), &shutdown).await;
+        let reply = ask(addr, "GET /ready").await;
+        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("\r\n\r\nstarting\n"), "{reply}");
+        readiness.set(None);
+        assert!(ask(addr, "GET /ready").await.starts_with("HTTP/1.1 200 "));
+        readiness.set(Some("draining"));
+        assert!(ask(addr, "GET /ready").await.ends_with("draining\n"));
+        assert!(ask(addr, "GET /live").await.starts_with("HTTP/1.1 200 "));
     }
 
     #[tokio::test]
@@ -178,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_an_error() {
         let (addr, _shutdown) = start(&Registry::new()).await;
-        let error = serve_metrics(addr, Registry::new(), Shutdown::new()).await.unwrap_err();
+        let error = serve_admin(addr, Registry::new(), Readiness::ready(), Shutdown::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -6,9 +6,16 @@
 
 pub mod budget;
 pub mod clock;
+pub mod estimate;
+pub mod hangup;
 pub mod http;
 pub mod metrics;
+#[cfg(test)]
+mod polled;
+pub mod ranked;
 pub mod rng;
 pub mod shutdown;
+#[cfg(feature = "testing")]
+pub mod simulation;
 pub mod task;
 pub mod telemetry;

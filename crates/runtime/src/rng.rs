@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-/// Fills `bytes` from a generator seeded by the operating system, one a thread.
+/// Fills `bytes` from a generator seeded by the operating system, one a thread; in a simulation from the simulation's.
 pub fn fill(bytes: &mut [u8]) {
+    #[cfg(feature = "testing")]
+    if let Some(()) = crate::simulation::draw(|rng| rng.fill_bytes(bytes)) {
+        return;
+    }
     rand::rng().fill_bytes(bytes);
 }
 
 /// A number uniform over all of `u64`.
 pub fn random_u64() -> u64 {
-    rand::rng().next_u64()
+    let mut bytes = [0; 8];
+    fill(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// 16 random bytes, the size of a `NodeId`, an `OriginId` and a UUID.

@@ -26,10 +26,17 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    handle.spawn(named(name, future))
+    let named = named(name, future);
+    #[cfg(feature = "testing")]
+    let named = match crate::simulation::spawn(handle, named) {
+        Ok(task) => return task,
+        Err(named) => named,
+    };
+    handle.spawn(named)
 }
 
-/// Runs `work` on the runtime's blocking pool and gives its result; a panic of `work` continues in the caller.
+/// Runs `work` on the runtime's blocking pool and gives its result; a panic of `work` continues in the caller. In a simulation, which
+/// has one thread, `work` runs at once.
 ///
 /// `work` is not interrupted when the returned future is dropped. Never returns if the runtime shuts down first.
 pub async fn blocking<T, F>(name: &'static str, work: F) -> T
@@ -37,6 +44,10 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
+    #[cfg(feature = "testing")]
+    if crate::simulation::runs() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

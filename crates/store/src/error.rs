@@ -75,6 +75,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// Rules for groups of blocks could not be kept in a directory; they are in force until the store is closed.
+    #[error("the rules are in force and could not be kept in cache directory {path}: {source}", path = path.display())]
+    RulesNotKept {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Every directory is out of service.
     #[error("block {key} was not written to NVMe: no cache directory is in service")]
     NoDirectory {
@@ -118,10 +127,12 @@ impl StoreError {
             StoreError::InUse { .. } => ErrorKind::Conflict,
             StoreError::DirTooLarge { .. } | StoreError::BlockTooLarge { .. } => ErrorKind::NoSpace,
             StoreError::NoUring { .. } | StoreError::NoDirectory { .. } => ErrorKind::Unavailable,
-            StoreError::Device { source, .. } => match ErrorKind::of_io(source) {
-                ErrorKind::NoSpace => ErrorKind::NoSpace,
-                _ => ErrorKind::Unavailable,
-            },
+            StoreError::Device { source, .. } | StoreError::RulesNotKept { source, .. } => {
+                match ErrorKind::of_io(source) {
+                    ErrorKind::NoSpace => ErrorKind::NoSpace,
+                    _ => ErrorKind::Unavailable,
+                }
+            }
             StoreError::Closed { .. } => ErrorKind::Cancelled,
         }
     }

@@ -11,9 +11,12 @@ mod metrics;
 mod nvme;
 mod ram;
 mod store;
+mod sums;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use config::{DirConfig, IoChoice, MIN_DIR_BYTES, StoreConfig};
+pub use config::{Admission, DirConfig, IoChoice, MIN_DIR_BYTES, StoreConfig};
 pub use error::StoreError;
-pub use store::{DirStats, Found, Store, StoreStats};
+pub use nvme::rules::GroupRule;
+pub use nvme::scan::{ScanCursor, StoredBlock};
+pub use store::{DirStats, Found, InsertHint, Store, StoreStats};

@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use foyer_memory::{Cache, CacheBuilder, S3FifoConfig};
-use shoal_types::{BlockId, BlockRange, MAX_BLOCK_BYTES};
+use shoal_types::{BlockId, BlockRange, MAX_BLOCK_BYTES, PageSums};
 
 use crate::io::buffer::OWN_MAPPING_MIN;
 use crate::nvme::index::IdHashBuilder;
+use crate::sums::Sums;
 
 /// Blocks in RAM.
 pub(crate) struct RamTier {
@@ -17,8 +18,25 @@ pub(crate) struct RamTier {
 
 /// A block and the bytes of memory it keeps alive.
 struct Held {
-    bytes: Bytes,
+    block: Resident,
     weight: usize,
+}
+
+/// A whole block in RAM, and its checksums once they are known.
+#[derive(Debug, Clone)]
+pub(crate) struct Resident {
+    pub(crate) bytes: Bytes,
+    pub(crate) sums: Sums,
+    /// When the block was stored first: Unix time in seconds.
+    pub(crate) written: u32,
+}
+
+impl Resident {
+    /// `range` of the block, with the checksums that go with it.
+    pub(crate) fn cut(&self, range: BlockRange) -> (Bytes, Option<PageSums>) {
+        let range = range.clamp(self.bytes.len() as u32);
+        (self.bytes.slice(range.start as usize..range.end as usize), self.sums.from(range.start))
+    }
 }
 
 /// What an entry costs besides its bytes: key, handles, links; an estimate.
@@ -26,6 +44,9 @@ const ENTRY_BYTES: usize = 200;
 
 /// Blocks below this size are copied: their `Bytes` may be a slice that keeps a much larger buffer alive, such as 2 MiB of the pool.
 const COPIED_BELOW: usize = OWN_MAPPING_MIN;
+
+/// A page has a checksum of 4 bytes; the smallest pages count.
+const BYTES_PER_SUM: usize = 1024;
 
 /// A shard holds at least this many of the largest blocks, or else eviction becomes coarse.
 const BLOCKS_PER_SHARD: u64 = 8;
@@ -49,9 +70,9 @@ impl RamTier {
         RamTier { limit, cache }
     }
 
-    /// The block's bytes, whole.
-    pub(crate) fn get(&self, id: BlockId) -> Option<Bytes> {
-        Some(self.cache.as_ref()?.get(&id)?.value().bytes.clone())
+    /// The block, whole.
+    pub(crate) fn get(&self, id: BlockId) -> Option<Resident> {
+        Some(self.cache.as_ref()?.get(&id)?.value().block.clone())
     }
 
     /// Whether the block is there; does not count as a use.
@@ -59,13 +80,22 @@ impl RamTier {
         self.cache.as_ref().is_some_and(|cache| cache.contains(&id))
     }
 
+    /// Forgets a block.
+    pub(crate) fn remove(&self, id: BlockId) {
+        if let Some(cache) = &self.cache {
+            cache.remove(&id);
+        }
+    }
+
     /// Keeps a block whose bytes keep `memory` bytes alive.
-    pub(crate) fn put(&self, id: BlockId, bytes: Bytes, memory: usize) {
+    pub(crate) fn put(&self, id: BlockId, Resident { bytes, sums, written }: Resident, memory: usize) {
         let Some(cache) = &self.cache else { return };
         let held = if bytes.len() < COPIED_BELOW {
-            Held { weight: bytes.len() + ENTRY_BYTES, bytes: Bytes::copy_from_slice(&bytes) }
+            let bytes = Bytes::copy_from_slice(&bytes);
+            Held { weight: bytes.len() + ENTRY_BYTES, block: Resident { bytes, sums, written } }
         } else {
-            Held { weight: memory.max(bytes.len()) + ENTRY_BYTES, bytes }
+            let weight = memory.max(bytes.len()) + bytes.len() / BYTES_PER_SUM + ENTRY_BYTES;
+            Held { weight, block: Resident { bytes, sums, written } }
         };
         cache.insert(id, held);
     }
@@ -81,15 +111,13 @@ impl RamTier {
     }
 }
 
-/// `range` of a whole block.
-pub(crate) fn cut(block: &Bytes, range: BlockRange) -> Bytes {
-    let range = range.clamp(block.len() as u32);
-    block.slice(range.start as usize..range.end as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn block(bytes: impl Into<Bytes>) -> Resident {
+        Resident { bytes: bytes.into(), sums: Sums::default(), written: 0 }
+    }
 
     fn id(n: u32) -> BlockId {
         let mut id = [0; 16];
@@ -102,7 +130,7 @@ mod tests {
         let ram = RamTier::new(1 << 20);
         for n in 0..2000 {
             let len = [100, 5000, 70_000, 300_000, 2 << 20][n as usize % 5];
-            ram.put(id(n), Bytes::from(vec![n as u8; len]), len);
+            ram.put(id(n), block(vec![n as u8; len]), len);
             assert!(ram.used() <= 1 << 20, "after {n}: {}", ram.used());
         }
         assert!(ram.used() > 256 << 10);
@@ -111,17 +139,17 @@ mod tests {
     #[test]
     fn a_block_stays_until_others_need_its_place() {
         let ram = RamTier::new(1 << 20);
-        ram.put(id(1), Bytes::from_static(b"hello"), 5);
-        assert_eq!(cut(&ram.get(id(1)).unwrap(), BlockRange::new(1, 3)), "ell");
+        ram.put(id(1), block(&b"hello"[..]), 5);
+        assert_eq!(ram.get(id(1)).unwrap().cut(BlockRange::new(1, 3)).0, "ell");
         assert!(ram.contains(id(1)) && !ram.contains(id(2)));
-        ram.put(id(2), Bytes::from(vec![0; 3 << 20]), 3 << 20);
+        ram.put(id(2), block(vec![0; 3 << 20]), 3 << 20);
         assert!(ram.contains(id(1)) && !ram.contains(id(2)), "a block above the limit is not taken");
     }
 
     #[test]
     fn no_limit_keeps_nothing() {
         let ram = RamTier::new(0);
-        ram.put(id(1), Bytes::from_static(b"hello"), 5);
+        ram.put(id(1), block(&b"hello"[..]), 5);
         assert!(ram.get(id(1)).is_none() && ram.used() == 0);
     }
 }

@@ -1,15 +1,22 @@
-//! A store whose devices fail on command.
+//! Stores whose devices fail on command, and simulated disks.
+
+mod disk;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use shoal_runtime::metrics::Registry;
 
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::io::device::{Device, Op, Request};
 use crate::store::Store;
+
+pub use disk::{Crash, Disk, Odds};
+
+pub use crate::nvme::fake::{DiskMood, FakeDisk};
 
 /// Switches of a faulty device; clones share them.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +29,10 @@ struct Switches {
     reads: AtomicU64,
     read_bytes: AtomicU64,
     writes: AtomicU64,
+    /// Whether new requests hang.
+    hangs: AtomicBool,
+    /// Requests that hang.
+    hung: Mutex<Vec<(Arc<dyn Device>, Request)>>,
 }
 
 impl Faults {
@@ -33,6 +44,25 @@ impl Faults {
     /// Writes fail with `errno` from now on; 0 ends that.
     pub fn fail_writes(&self, errno: i32) {
         self.0.write_errno.store(errno, Ordering::SeqCst);
+    }
+
+    /// Nothing is answered from now on.
+    pub fn hang(&self) {
+        self.0.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// What hangs goes on hanging, what comes is answered.
+    pub fn answer_new(&self) {
+        self.0.hangs.store(false, Ordering::SeqCst);
+    }
+
+    /// Whatever hangs is carried out, and all that comes.
+    pub fn release(&self) {
+        self.answer_new();
+        let hung = std::mem::take(&mut *self.0.hung.lock());
+        for (device, request) in hung {
+            device.submit(request);
+        }
     }
 
     /// Reads asked of the devices so far, and their bytes.
@@ -58,6 +88,23 @@ pub async fn open(config: StoreConfig, registry: &Registry, faults: &[Faults]) -
     Store::open_wrapped(config, registry, Some(wrap)).await
 }
 
+/// Opens a store whose directories lie on `disks`, one for each in the order of the configuration.
+///
+/// Panics if there are fewer disks than directories.
+pub async fn open_simulated(config: StoreConfig, registry: &Registry, disks: &[Disk]) -> Result<Store, StoreError> {
+    let disks = disks.to_vec();
+    let paths: Vec<_> = config.dirs.iter().map(|dir| dir.path.clone()).collect();
+    let wrap = Arc::new(move |number: usize, _| disks[number].device(&paths[number]));
+    Store::open_wrapped(config, registry, Some(wrap)).await
+}
+
+/// Opens a store that keeps its blocks on `disk` in the place of cache directories, of which `config` has none: for simulations, as
+/// it has no thread and touches no file.
+pub async fn open_fake(config: StoreConfig, registry: &Registry, disk: FakeDisk) -> Result<Store, StoreError> {
+    let faked = config.clone();
+    Store::open_changed(config, registry, None, move |nvme| nvme.use_fake(disk, &faked)).await
+}
+
 #[derive(Debug)]
 struct FaultDevice {
     inner: Arc<dyn Device>,
@@ -67,10 +114,10 @@ struct FaultDevice {
 impl Device for FaultDevice {
     fn submit(&self, request: Request) {
         let switches = &self.faults.0;
-        let errno = match request.op {
+        let errno = match request.cargo.op() {
             Op::Read => {
                 switches.reads.fetch_add(1, Ordering::SeqCst);
-                switches.read_bytes.fetch_add(request.buf.len() as u64, Ordering::SeqCst);
+                switches.read_bytes.fetch_add(request.cargo.len() as u64, Ordering::SeqCst);
                 switches.read_errno.load(Ordering::SeqCst)
             }
             Op::Write => {
@@ -79,7 +126,10 @@ impl Device for FaultDevice {
             }
         };
         if errno != 0 {
-            return (request.done)(Err(io::Error::from_raw_os_error(errno)), request.buf);
+            return (request.done)(Err(io::Error::from_raw_os_error(errno)), request.cargo);
+        }
+        if switches.hangs.load(Ordering::SeqCst) {
+            return switches.hung.lock().push((Arc::clone(&self.inner), request));
         }
         self.inner.submit(request);
     }

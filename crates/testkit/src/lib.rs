@@ -1,5 +1,5 @@
 //! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories,
-//! guarded child processes, and probes of what this machine can do.
+//! guarded child processes, Redis servers, network namespaces, and probes of what this machine can do.
 //!
 //! A dev-dependency of every crate and a dependency of none that ships. Its functions panic instead of returning errors where a
 //! test could only unwrap them. `tests/tidy.rs` holds the rules every file of the workspace is checked against.
@@ -7,7 +7,9 @@
 mod child;
 mod dir;
 mod mounts;
+mod namespace;
 mod probe;
+mod redis;
 mod rng;
 mod snapshot;
 mod tree;
@@ -15,7 +17,9 @@ mod wait;
 
 pub use child::ChildGuard;
 pub use dir::TestDir;
+pub use namespace::{InNamespace, enter_namespace, network_namespace};
 pub use probe::{have_command, have_fuse, have_io_uring, have_root, skipped};
+pub use redis::{RedisServer, free_port};
 pub use rng::{Rng, seeded_bytes};
 pub use snapshot::{Entry, EntryKind, Snapshot, snapshot};
 pub use tree::{Tree, TreeCounts};

@@ -65,6 +65,21 @@ impl BlockKey {
         self.0.id
     }
 
+    /// Name of what the block is read together with: of a whole object the objects beside it (same origin, same key up to its last
+    /// `/`), of a part the object itself. Demand for one block of a group foretells demand for the others. Pinned: all processes
+    /// must agree.
+    pub fn group(&self) -> u64 {
+        let object = self.object();
+        let name = match self.span() {
+            BlockSpan::Whole => &object[..object.rfind('/').map_or(0, |slash| slash + 1)],
+            BlockSpan::Part { .. } => object,
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"shoal group 1").update(&self.origin().0).update(name.as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Where the block comes from.
     pub fn origin(&self) -> OriginId {
         self.0.origin
@@ -186,6 +201,17 @@ mod tests {
         assert_eq!(key.id().to_string(), GOLDEN);
     }
 
+    #[test]
+    fn blocks_read_together_are_of_one_group() {
+        let whole = |object| BlockKey::whole(OriginId([7; 16]), object).group();
+        assert_eq!(whole("v/chunks/0/0/1_0_4"), whole("v/chunks/0/0/2_1_4"));
+        assert_ne!(whole("v/chunks/0/0/1_0_4"), whole("v/chunks/0/1/1_0_4"));
+        assert_eq!(part(0, "x").group(), part(4 << 20, "y").group());
+        assert_ne!(part(0, "x").group(), BlockKey::whole(OriginId([7; 16]), "data/b").group());
+        assert_eq!(whole("a"), GOLDEN_GROUP);
+    }
+
+    const GOLDEN_GROUP: u64 = 14_512_061_570_299_380_380;
     const GOLDEN: &str = "fc17718cd801284c1aa86f3cb09a9c17";
 
     #[test]

@@ -72,6 +72,21 @@ impl FromStr for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// The size as JuiceFS says it: `0 B`, `36 KiB`, `1.0 GiB`.
+    pub fn iec(self) -> String {
+        const NAMES: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let (mut value, mut unit) = (self.0 as f64, 0);
+        while value >= 1024.0 && unit + 1 < NAMES.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        let rounded = (value * 10.0 + 0.5).floor() / 10.0;
+        let digits = if unit > 0 && rounded < 10.0 { 1 } else { 0 };
+        format!("{rounded:.digits$} {}", NAMES[unit])
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut value = self.0 as f64;
@@ -111,6 +126,23 @@ mod tests {
         }
         for text in ["", "M", "4X", "-1", "1.2.3", "4MM", "99999999999P", "NaN", "B"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_said_as_by_juicefs() {
+        let cases = [
+            (0, "0 B"),
+            (9, "9 B"),
+            (1023, "1023 B"),
+            (4096, "4.0 KiB"),
+            (36_864, "36 KiB"),
+            (1_500_000, "1.4 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (10 << 30, "10 GiB"),
+        ];
+        for (bytes, said) in cases {
+            assert_eq!(ByteSize(bytes).iec(), said);
         }
     }
 

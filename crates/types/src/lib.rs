@@ -8,6 +8,8 @@ pub mod checksum;
 mod ctx;
 mod error;
 mod id;
+mod pages;
+mod span;
 mod tier;
 
 pub use block::{BlockKey, BlockRange, BlockSpan, MAX_BLOCK_BYTES};
@@ -15,4 +17,6 @@ pub use bytesize::{ByteSize, ParseByteSizeError};
 pub use ctx::{Class, Ctx};
 pub use error::ErrorKind;
 pub use id::{BlockId, NodeId, OriginId, ParseIdError};
+pub use pages::{PageSums, PageTable};
+pub use span::{ParseSpanError, Span};
 pub use tier::Tier;

@@ -14,6 +14,19 @@ pub(crate) struct BlockNames<'a> {
     pub origin: OriginId,
 }
 
+impl BlockNames<'_> {
+    /// Block `index` of slice `id`, `len` plain bytes long.
+    pub(crate) fn block(&self, id: u64, index: u32, len: u32) -> Block {
+        let key = BlockKey::whole(self.origin, &self.layout.object_key(id, index, len));
+        Block { key, plain_len: len, codec: self.codec.clone() }
+    }
+
+    /// Keys of every object of slice `id` of `size` bytes.
+    pub(crate) fn keys(&self, id: u64, size: u32) -> Vec<String> {
+        self.layout.blocks(id, size).map(|block| block.object).collect()
+    }
+}
+
 /// Bytes `pos..pos + len` of a chunk are bytes `off..off + len` of `block`. What no segment covers reads as zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
@@ -54,8 +67,7 @@ impl ChunkMap {
                 let block_len = block_size.min(size - start);
                 let inside = off - start;
                 let len = left.min(block_len - inside);
-                let key = BlockKey::whole(names.origin, &names.layout.object_key(id, index, block_len));
-                let block = Block { key, plain_len: block_len, codec: names.codec.clone() };
+                let block = names.block(id, index, block_len);
                 segments.push(Segment { pos, len, off: inside, block });
                 (pos, left, off) = (pos + len, left - len, off + len);
             }

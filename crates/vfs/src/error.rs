@@ -2,7 +2,7 @@
 
 use shoal_cache::CacheError;
 use shoal_format::Ino;
-use shoal_meta::MetaError;
+use shoal_meta::{MetaError, Refusal};
 use shoal_types::ErrorKind;
 
 /// A file operation failed.
@@ -21,6 +21,24 @@ pub enum VfsError {
         /// Why its block could not be had.
         #[source]
         source: CacheError,
+    },
+    /// Bytes that were written could not be stored or recorded; they are lost.
+    #[error("bytes written to file {ino} are lost: {detail}")]
+    Write {
+        /// The file.
+        ino: Ino,
+        /// What a caller may do about it.
+        kind: ErrorKind,
+        /// Which rule of the volume forbade it, if one did.
+        refusal: Option<Refusal>,
+        /// What happened.
+        detail: String,
+    },
+    /// A write would make the file longer than a file can be.
+    #[error("file {ino} cannot be that long")]
+    TooLarge {
+        /// The file.
+        ino: Ino,
     },
     /// No file or directory has this inode number.
     #[error("inode {ino} does not exist")]
@@ -50,9 +68,15 @@ impl VfsError {
         match self {
             VfsError::Meta(error) => error.kind(),
             VfsError::Read { source, .. } => source.kind(),
+            VfsError::Write { kind, .. } => *kind,
             VfsError::NoInode { .. } => ErrorKind::NotFound,
-            VfsError::NotAFile { .. } => ErrorKind::Invalid,
+            VfsError::NotAFile { .. } | VfsError::TooLarge { .. } => ErrorKind::Invalid,
             VfsError::DamagedChunk { .. } => ErrorKind::Corrupt,
         }
+    }
+
+    /// True if a name that must be new exists.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, VfsError::Meta(MetaError::Exists { .. }))
     }
 }

@@ -12,6 +12,16 @@ pub(crate) struct VfsMetrics {
     pub readahead_blocks: Counter,
     /// Slice lists read again because an object had gone.
     pub stale_chunks: Counter,
+    /// Bytes taken in from writers of files.
+    pub write_bytes: Counter,
+    /// Blocks stored in the object store.
+    pub blocks_stored: Counter,
+    /// Attempts to store a block that failed and were made again.
+    pub upload_retries: Counter,
+    /// Slices recorded in the volume.
+    pub slices_committed: Counter,
+    /// Chunks whose records became fewer.
+    pub chunks_compacted: Counter,
 }
 
 impl VfsMetrics {
@@ -24,6 +34,15 @@ impl VfsMetrics {
                 .counter("shoal_vfs_readahead_blocks_total", "Blocks asked for ahead of a sequential reader"),
             stale_chunks: registry
                 .counter("shoal_vfs_stale_chunks_total", "Slice lists read again because an object had gone"),
+            write_bytes: registry.counter("shoal_vfs_write_bytes_total", "Bytes taken in from writers of files"),
+            blocks_stored: registry
+                .counter("shoal_vfs_stored_blocks_total", "Blocks of written files stored in the object store"),
+            upload_retries: registry
+                .counter("shoal_vfs_upload_retries_total", "Attempts to store a block that failed and were made again"),
+            chunks_compacted: registry
+                .counter("shoal_vfs_compacted_chunks_total", "Chunks of files whose records became fewer"),
+            slices_committed: registry
+                .counter("shoal_vfs_committed_slices_total", "Slices of written files recorded in the volume"),
         }
     }
 }

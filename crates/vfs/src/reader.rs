@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use shoal_cache::CacheError;
 use shoal_format::CHUNK_BYTES;
 use shoal_runtime::clock;
-use shoal_types::{Ctx, ErrorKind};
+use shoal_types::{BlockRange, Ctx, ErrorKind};
 
 use crate::chunk_map::{ChunkMap, Part};
 use crate::cursor::Cursor;
@@ -22,6 +22,7 @@ use crate::error::VfsError;
 use crate::inode::Inode;
 use crate::open_file::OpenFile;
 use crate::vfs::Vfs;
+use crate::write::{Held, Overlay};
 
 /// Times a slice list is read again after its object was missing. JuiceFS clients commit after upload, so one is enough but for a
 /// compaction that finishes at that very moment, and for `--writeback` clients that upload late.
@@ -31,7 +32,7 @@ const STALE_RETRIES: u32 = 3;
 const STALE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The span of a read inside the file, as chunk number, start and end in the chunk, place in the answer.
-fn chunk_spans(offset: u64, end: u64) -> impl Iterator<Item = (u32, u32, u32, usize)> {
+pub(crate) fn chunk_spans(offset: u64, end: u64) -> impl Iterator<Item = (u32, u32, u32, usize)> {
     let mut at = offset;
     std::iter::from_fn(move || {
         (at < end).then(|| {
@@ -52,6 +53,36 @@ struct Answer {
     holes: u64,
 }
 
+/// Bytes of a read that are not in the volume yet.
+struct Pending {
+    /// Where they go in the answer.
+    at: usize,
+    len: usize,
+    source: Source,
+}
+
+/// Where such bytes are.
+enum Source {
+    Memory(Bytes),
+    Block(Part),
+}
+
+/// True if `parts` hold every byte of a read of `len` bytes.
+fn is_covered(parts: &[Pending], len: usize) -> bool {
+    covered(parts.iter().map(|part| (part.at, part.at + part.len)).collect()) == len
+}
+
+/// How many bytes lie in any of these spans.
+fn covered(mut spans: Vec<(usize, usize)>) -> usize {
+    spans.sort_unstable();
+    let (mut total, mut reached) = (0, 0);
+    for (start, end) in spans {
+        total += end.max(reached) - start.max(reached);
+        reached = reached.max(end);
+    }
+    total
+}
+
 impl Vfs {
     /// The bytes of a read if they lie in one block held in RAM: the path a FUSE thread takes without leaving its thread.
     ///
@@ -60,6 +91,9 @@ impl Vfs {
         let end = (offset + u64::from(size)).min(file.inode.length());
         if offset >= end {
             return Some(Bytes::new());
+        }
+        if file.inode.writes.any() {
+            return None;
         }
         let index = offset / CHUNK_BYTES;
         let base = index * CHUNK_BYTES;
@@ -113,32 +147,70 @@ impl Vfs {
 
     async fn read_once(&self, ctx: &Ctx, file: &OpenFile, offset: u64, end: u64) -> Result<Answer, VfsError> {
         let inode = &file.inode;
+        // Before the lists are looked at: what is recorded in between is in them.
+        let pending = self.pending_parts(inode, offset, end);
         let mut parts = Vec::new();
-        for (index, from, to, at) in chunk_spans(offset, end) {
-            self.chunk(inode, index).await?.parts(from, to, at, &mut parts);
+        if !is_covered(&pending, (end - offset) as usize) {
+            for (index, from, to, at) in chunk_spans(offset, end) {
+                self.chunk(inode, index).await?.parts(from, to, at, &mut parts);
+            }
         }
         let failed = |source: CacheError| VfsError::Read { ino: inode.ino, offset, source };
         let len = (end - offset) as usize;
         if let [part] = parts.as_slice()
             && part.range.len() as usize == len
+            && pending.is_empty()
         {
             let bytes = self.cache().read(ctx, &part.block, part.range).await.map_err(failed)?;
             return Ok(Answer { bytes, holes: 0 });
         }
-        self.assemble(ctx, parts, len).await.map_err(failed)
+        self.assemble(ctx, parts, pending, len).await.map_err(failed)
     }
 
-    /// Fetches all parts together and lays them over zeros.
-    async fn assemble(&self, ctx: &Ctx, parts: Vec<Part>, len: usize) -> Result<Answer, CacheError> {
-        let reads = parts.iter().map(|part| self.cache().read(ctx, &part.block, part.range));
-        let pieces = try_join_all(reads).await?;
+    /// Fetches all parts together and lays them over zeros, then what is pending over them, oldest first.
+    async fn assemble(
+        &self,
+        ctx: &Ctx,
+        parts: Vec<Part>,
+        pending: Vec<Pending>,
+        len: usize,
+    ) -> Result<Answer, CacheError> {
+        let stored = pending.iter().filter_map(|pending| match &pending.source {
+            Source::Block(part) => Some(part),
+            Source::Memory(_) => None,
+        });
+        let reads = parts.iter().chain(stored).map(|part| self.cache().read(ctx, &part.block, part.range));
+        let mut pieces = try_join_all(reads).await?.into_iter();
         let mut answer = BytesMut::zeroed(len);
-        let mut held = 0;
-        for (part, piece) in parts.iter().zip(pieces) {
-            answer[part.at..part.at + piece.len()].copy_from_slice(&piece);
-            held += piece.len();
+        let mut spans = Vec::with_capacity(parts.len() + pending.len());
+        let mut lay = |at: usize, piece: Bytes| {
+            answer[at..at + piece.len()].copy_from_slice(&piece);
+            spans.push((at, at + piece.len()));
+        };
+        for (part, piece) in parts.iter().zip(pieces.by_ref()) {
+            lay(part.at, piece);
         }
-        Ok(Answer { bytes: answer.freeze(), holes: (len - held) as u64 })
+        for Pending { at, source, .. } in pending {
+            match source {
+                Source::Memory(bytes) => lay(at, bytes),
+                Source::Block(_) => lay(at, pieces.next().expect("every part in a block was read")),
+            }
+        }
+        let holes = (len - covered(spans)) as u64;
+        Ok(Answer { bytes: answer.freeze(), holes })
+    }
+
+    /// What of `offset..end` is written here and not in the volume yet.
+    fn pending_parts(&self, inode: &Inode, offset: u64, end: u64) -> Vec<Pending> {
+        let part = |Overlay { at, held }: Overlay| match held {
+            Held::Bytes(bytes) => Pending { at, len: bytes.len(), source: Source::Memory(bytes) },
+            Held::Stored { id, block, block_len, off, len } => {
+                let block = self.block_names().block(id, block, block_len);
+                let part = Part { at, block, range: BlockRange::new(off, len) };
+                Pending { at, len: len as usize, source: Source::Block(part) }
+            }
+        };
+        inode.writes.overlay(chunk_spans(offset, end)).into_iter().map(part).collect()
     }
 
     /// The map of chunk `index`, from memory or from the metadata engine.
@@ -151,19 +223,21 @@ impl Vfs {
         let map = ChunkMap::build(&records, &self.block_names())
             .ok_or(VfsError::DamagedChunk { ino: inode.ino, index })
             .map(Arc::new)?;
-        let in_chunk = inode.length().saturating_sub(u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
+        let in_chunk = inode.stored_length().saturating_sub(u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
         if !map.covers(in_chunk as u32) {
             self.refresh(inode).await?;
         }
         inode.keep_chunk(index, generation, map.clone());
+        self.compact_if_many(inode.ino, index, records.len());
         Ok(map)
     }
 
     /// Takes in a fresh look at the file. Errors: `NotFound` if it is removed for good: its slice records go with it, and what they
     /// leave must not be read as one large hole.
     async fn refresh(&self, inode: &Inode) -> Result<(), VfsError> {
+        let asked_at = self.changes();
         let attr = self.meta().getattr(inode.ino).await?;
-        inode.refresh(&attr.ok_or(VfsError::NoInode { ino: inode.ino })?);
+        inode.refresh(&attr.ok_or(VfsError::NoInode { ino: inode.ino })?, asked_at);
         Ok(())
     }
 
@@ -219,5 +293,11 @@ mod tests {
         let chunk = CHUNK_BYTES as u32;
         assert_eq!(spans, [(0, chunk - 10, chunk, 0), (1, 0, 5, 10)]);
         assert_eq!(chunk_spans(7, 7).count(), 0);
+    }
+
+    #[test]
+    fn bytes_covered_twice_count_once() {
+        assert_eq!(covered(vec![]), 0);
+        assert_eq!(covered(vec![(5, 9), (0, 3), (2, 6), (7, 8), (20, 20)]), 9);
     }
 }

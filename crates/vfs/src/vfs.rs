@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::error::VfsError;
 use crate::inode::{Inode, Version};
 use crate::metrics::VfsMetrics;
 use crate::open_file::OpenFile;
+use crate::writers::{WriteParts, Writers};
 
 /// What a volume is made of.
 pub struct Parts {
@@ -32,6 +34,8 @@ pub struct Parts {
     pub codec: BlockCodec,
     /// Its identity among origins.
     pub origin: OriginId,
+    /// How it is written; without, it is read only.
+    pub writes: Option<WriteParts>,
 }
 
 /// What a user can turn.
@@ -51,6 +55,9 @@ impl Default for VfsOptions {
 /// Remembered looks of files closed before, to keep the kernel's pages of an unchanged file. At the bound all are dropped.
 const SEEN_MAX: usize = 65_536;
 
+/// How often an attribute is asked for that is older than a change of the file by this process.
+const ATTRS_ASKED_MAX: u32 = 3;
+
 /// Open inodes from which on the table is swept of closed ones that a read-ahead held on to as they were closed.
 const SWEEP_MIN: usize = 1024;
 
@@ -64,6 +71,9 @@ struct Inner {
     runtime: Handle,
     metrics: VfsMetrics,
     table: Mutex<Table>,
+    writers: Option<Arc<Writers>>,
+    /// Changes to files by this process so far: tells attributes asked for before one from those asked for after it.
+    changes: AtomicU64,
 }
 
 /// Open inodes, and what closed ones looked like.
@@ -95,9 +105,36 @@ pub struct Opened {
 
 impl Vfs {
     /// Files of the volume made of `parts`; background work runs on `runtime`.
-    pub fn new(parts: Parts, options: VfsOptions, runtime: Handle, registry: &Registry) -> Vfs {
+    pub fn new(mut parts: Parts, options: VfsOptions, runtime: Handle, registry: &Registry) -> Vfs {
         let metrics = VfsMetrics::register(registry);
-        Vfs(Arc::new(Inner { parts, options, runtime, metrics, table: Mutex::default() }))
+        let block_size = u64::from(parts.layout.block_size);
+        let writers = parts.writes.take().map(|writes| Arc::new(Writers::new(writes, block_size)));
+        if let Some(writers) = writers.clone() {
+            let gauge = registry.gauge("shoal_vfs_unstored_bytes", "Bytes written to files and not stored yet");
+            registry.on_scrape(move || gauge.set_u64(writers.used()));
+        }
+        let (table, changes) = (Mutex::default(), AtomicU64::new(0));
+        Vfs(Arc::new(Inner { parts, options, runtime, metrics, table, writers, changes }))
+    }
+
+    /// True if files can be written.
+    pub fn is_writable(&self) -> bool {
+        self.0.writers.is_some()
+    }
+
+    /// What writes go through; `None` for a volume that is only read.
+    pub(crate) fn writers(&self) -> Option<&Arc<Writers>> {
+        self.0.writers.as_ref()
+    }
+
+    /// Stamp of the latest change by this process: to be read before attributes are asked for.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::SeqCst)
+    }
+
+    /// Stamp for a change that is complete in the volume.
+    pub(crate) fn next_change(&self) -> u64 {
+        self.0.changes.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// The volume's namespace.
@@ -136,24 +173,32 @@ impl Vfs {
 
     /// The inode and attribute of `name` in directory `parent`; `None` if there is no such name.
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<(Ino, Attr)>, VfsError> {
+        let asked_at = self.changes();
         let found = self.meta().lookup(parent, name).await?;
-        if let Some((ino, attr)) = &found {
-            self.note_attr(*ino, attr);
-        }
-        Ok(found)
+        Ok(found.map(|(ino, attr)| {
+            self.note_attr(ino, &attr, asked_at);
+            (ino, self.with_pending(ino, attr))
+        }))
     }
 
     /// The attribute of `ino`. Errors: `NotFound`.
     pub async fn getattr(&self, ino: Ino) -> Result<Attr, VfsError> {
-        let attr = self.meta().getattr(ino).await?.ok_or(VfsError::NoInode { ino })?;
-        self.note_attr(ino, &attr);
-        Ok(attr)
+        let mut attempt = 0;
+        loop {
+            let asked_at = self.changes();
+            let attr = self.meta().getattr(ino).await?.ok_or(VfsError::NoInode { ino })?;
+            attempt += 1;
+            if self.note_attr(ino, &attr, asked_at) || attempt == ATTRS_ASKED_MAX {
+                return Ok(self.with_pending(ino, attr));
+            }
+        }
     }
 
     /// Every entry of directory `ino` but `.` and `..`, with attributes where the engine has them at hand.
     pub async fn readdir(&self, ino: Ino) -> Result<Vec<DirEntry>, VfsError> {
-        let entries = self.meta().readdir(ino).await?;
-        self.note_listing(&entries);
+        let asked_at = self.changes();
+        let mut entries = self.meta().readdir(ino).await?;
+        self.note_listing(&mut entries, asked_at);
         Ok(entries)
     }
 
@@ -179,8 +224,18 @@ impl Vfs {
 
     /// Opens regular file `ino` for reading, with a fresh look at its attribute (close-to-open consistency).
     ///
-    /// Errors: `NotFound`; `Invalid` if it is not a regular file.
+    /// Errors: `NotFound`; `Invalid` if it is not a regular file. To be given back by [`Vfs::release`].
     pub async fn open(&self, ino: Ino) -> Result<Opened, VfsError> {
+        self.hold(ino);
+        let opened = self.open_held(ino).await;
+        if opened.is_err() {
+            self.let_go(ino).await;
+        }
+        opened
+    }
+
+    async fn open_held(&self, ino: Ino) -> Result<Opened, VfsError> {
+        let asked_at = self.changes();
         let attr = self.meta().getattr(ino).await?.ok_or(VfsError::NoInode { ino })?;
         if attr.kind != FileType::Regular {
             return Err(VfsError::NotAFile { ino });
@@ -195,13 +250,13 @@ impl Vfs {
         let inode = match table.open.get(&ino).and_then(Weak::upgrade) {
             Some(inode) => inode,
             None => {
-                let inode = Arc::new(Inode::new(ino, &attr));
+                let inode = Arc::new(Inode::new(ino, &attr, self.0.parts.layout.block_size));
                 table.admit(ino, &inode);
                 inode
             }
         };
         drop(table);
-        inode.refresh(&attr);
+        inode.refresh(&attr, asked_at);
         Ok(Opened { file: OpenFile::new(inode), keep_cache })
     }
 
@@ -213,26 +268,36 @@ impl Vfs {
         }
     }
 
+    /// The inode if a file has it open.
+    pub(crate) fn open_inode(&self, ino: Ino) -> Option<Arc<Inode>> {
+        self.0.table.lock().open.get(&ino).and_then(Weak::upgrade)
+    }
+
+    /// This process changed a file that looked like `before`: pages that the kernel holds of it are what it wrote.
+    pub(crate) fn note_own_change(&self, ino: Ino, before: Option<Version>, after: &Attr) {
+        let mut table = self.0.table.lock();
+        if let Some(seen) = table.seen.get_mut(&ino)
+            && Some(*seen) == before
+        {
+            *seen = Version::of(after);
+        }
+    }
+
     /// The kernel takes lengths from listings too: an open file that knew less than the kernel would end early.
-    fn note_listing(&self, entries: &[DirEntry]) {
+    fn note_listing(&self, entries: &mut [DirEntry], asked_at: u64) {
         if self.0.table.lock().open.is_empty() {
             return;
         }
         for entry in entries {
-            if let Some(attr) = &entry.attr {
-                self.note_attr(entry.ino, attr);
+            if let Some(attr) = entry.attr.take() {
+                self.note_attr(entry.ino, &attr, asked_at);
+                entry.attr = Some(self.with_pending(entry.ino, attr));
             }
         }
     }
 
-    /// An open file sees what any fresh attribute says of it.
-    fn note_attr(&self, ino: Ino, attr: &Attr) {
-        if attr.kind != FileType::Regular {
-            return;
-        }
-        let open = self.0.table.lock().open.get(&ino).and_then(Weak::upgrade);
-        if let Some(inode) = open {
-            inode.refresh(attr);
-        }
+    /// An open file sees what any fresh attribute says of it. False if this process changed it after `asked_at`.
+    pub(crate) fn note_attr(&self, ino: Ino, attr: &Attr, asked_at: u64) -> bool {
+        attr.kind != FileType::Regular || self.open_inode(ino).is_none_or(|inode| inode.refresh(attr, asked_at))
     }
 }

@@ -80,7 +80,7 @@ impl Vfs {
 
     /// Every block that holds visible bytes of regular file `ino`, in file order, each once per stretch of it.
     pub async fn file_blocks(&self, ino: Ino, attr: &Attr) -> Result<Vec<Block>, VfsError> {
-        let inode = Inode::new(ino, attr);
+        let inode = Inode::new(ino, attr, self.block_size() as u32);
         let mut blocks: Vec<Block> = Vec::new();
         for index in 0..attr.length.div_ceil(CHUNK_BYTES) {
             let end = (attr.length - index * CHUNK_BYTES).min(CHUNK_BYTES) as u32;

@@ -48,6 +48,7 @@ fn locate(url: &str) -> Result<Location, VolumeError> {
         access_key: variable("AWS_ACCESS_KEY_ID"),
         secret_key: variable("AWS_SECRET_ACCESS_KEY"),
         session_token: variable("AWS_SESSION_TOKEN"),
+        storage_class: String::new(),
     })
 }
 

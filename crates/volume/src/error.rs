@@ -8,6 +8,7 @@ use shoal_format::FormatError;
 use shoal_meta::MetaError;
 use shoal_net::NetError;
 use shoal_object::ObjectError;
+use shoal_stage::StageError;
 use shoal_types::ErrorKind;
 
 /// Opening, formatting or loading a volume failed. Each message is a sentence for the person who typed the command.
@@ -25,6 +26,9 @@ pub enum VolumeError {
     /// Certificates or the network endpoint are not usable.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// Blocks cannot be staged on this host's disk.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// The ring could not be reached.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -39,13 +43,15 @@ pub enum VolumeError {
         group: String,
     },
     /// The metadata URL names an engine that does not exist.
-    #[error("metadata URL `{url}` has no known scheme; supported now: sqlite3://PATH")]
+    #[error("metadata URL `{url}` has no known scheme; supported now: sqlite3://, postgres://, mysql://, redis://")]
     UnknownScheme {
         /// The URL, without a password.
         url: String,
     },
     /// The metadata URL names an engine of the format that this version does not have yet.
-    #[error("metadata engine `{scheme}` is not supported yet; supported now: sqlite3://PATH")]
+    #[error(
+        "metadata engine `{scheme}` is not supported yet; supported now: sqlite3://, postgres://, mysql://, redis://"
+    )]
     EngineNotYet {
         /// The URL's scheme.
         scheme: String,
@@ -82,6 +88,12 @@ pub enum VolumeError {
         /// Its value as asked.
         wanted: String,
     },
+    /// Somebody else changed the setting between a look at it and its change.
+    #[error("the setting of volume `{name}` was changed meanwhile; try again")]
+    SettingChanged {
+        /// The volume.
+        name: String,
+    },
     /// A `format` option has a value out of bounds.
     #[error("{option}: {reason}")]
     BadOption {
@@ -94,6 +106,15 @@ pub enum VolumeError {
     #[error("cannot read {path}")]
     Source {
         /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A dump cannot be written or read.
+    #[error("{path} cannot be used for a dump")]
+    DumpFile {
+        /// Where it is.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -121,14 +142,17 @@ impl VolumeError {
             VolumeError::Format(error) => error.kind(),
             VolumeError::Object(error) => error.kind(),
             VolumeError::Net(error) => error.kind(),
+            VolumeError::Stage(error) => error.kind(),
             VolumeError::Cluster(error) => error.kind(),
             VolumeError::UnknownScheme { .. }
             | VolumeError::WrongGroup { .. }
             | VolumeError::EngineNotYet { .. }
             | VolumeError::BadBucketUrl { .. }
             | VolumeError::BadOption { .. } => ErrorKind::Invalid,
-            VolumeError::NotEmpty { .. } | VolumeError::Immutable { .. } => ErrorKind::Conflict,
-            VolumeError::Source { source, .. } => ErrorKind::of_io(source),
+            VolumeError::NotEmpty { .. } | VolumeError::Immutable { .. } | VolumeError::SettingChanged { .. } => {
+                ErrorKind::Conflict
+            }
+            VolumeError::Source { source, .. } | VolumeError::DumpFile { source, .. } => ErrorKind::of_io(source),
             VolumeError::Stopped { .. } => ErrorKind::Cancelled,
             VolumeError::Lost { .. } => ErrorKind::Internal,
         }

@@ -7,8 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use shoal_format::{Settings, Version, round_block_size, validate_name};
-use shoal_meta::Meta;
-use shoal_meta_sql::OpenMode;
+use shoal_meta::{Meta, OpenMode};
 use shoal_object::{ObjectOptions, ObjectStore};
 use shoal_runtime::metrics::Registry;
 use shoal_types::{ByteSize, ErrorKind};
@@ -216,7 +215,7 @@ fn fresh(options: &FormatOptions) -> Result<Settings, VolumeError> {
 }
 
 /// The setting of an existing volume after what is asked for; its secrets are open.
-fn changed(existing: &Settings, options: &FormatOptions) -> Result<Settings, VolumeError> {
+pub(crate) fn changed(existing: &Settings, options: &FormatOptions) -> Result<Settings, VolumeError> {
     if !options.force {
         existing.check_client()?;
     }
@@ -337,7 +336,7 @@ fn bucket_of(storage: &str, bucket: &str) -> Result<String, VolumeError> {
 }
 
 /// The directory of a `file` bucket is made if it is missing, as JuiceFS does.
-fn make_directories(settings: &Settings) -> Result<(), VolumeError> {
+pub(crate) fn make_directories(settings: &Settings) -> Result<(), VolumeError> {
     if settings.storage != "file" {
         return Ok(());
     }

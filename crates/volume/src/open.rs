@@ -1,15 +1,16 @@
 //! Opening a volume from its metadata URL.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shoal_cache::ClientCache;
 use shoal_format::{BlockCodec, ClientRole, Layout, Settings};
-use shoal_meta::Meta;
-use shoal_meta_sql::OpenMode;
-use shoal_object::{Location, ObjectOptions, ObjectStore};
+use shoal_meta::{Meta, OpenMode};
+use shoal_object::{Location, ObjectOptions, ObjectStore, TierStores};
 use shoal_runtime::metrics::Registry;
+use shoal_stage::Stage;
 use shoal_types::OriginId;
-use shoal_vfs::Parts;
+use shoal_vfs::{Parts, WriteParts};
 
 use crate::engine::open_engine;
 use crate::error::VolumeError;
@@ -18,6 +19,9 @@ use crate::redact::redact;
 /// Environment variable that holds the passphrase of a volume's private key, as JuiceFS names it.
 const PASSPHRASE_VARIABLE: &str = "JFS_RSA_PASSPHRASE";
 
+/// Bytes a second in a megabit a second, in which volumes and flags bound clients.
+pub const BYTES_PER_S_OF_MBPS: u64 = 1_000_000 / 8;
+
 /// What a volume is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -25,6 +29,15 @@ pub enum Access {
     Read,
     /// Loading files.
     Write,
+}
+
+impl Access {
+    fn needs(self) -> (OpenMode, ClientRole) {
+        match self {
+            Access::Read => (OpenMode::ReadOnly, ClientRole::ReadOnly),
+            Access::Write => (OpenMode::ReadWrite, ClientRole::Writer),
+        }
+    }
 }
 
 /// How a volume is opened.
@@ -60,6 +73,10 @@ pub struct Volume {
     pub meta: Meta,
     /// Its object store. Keys are full keys, the volume's prefix included.
     pub objects: Arc<dyn ObjectStore>,
+    /// The same store by tier, for what is put.
+    pub tiers: TierStores,
+    /// Blocks that this host's disk holds until they are stored, if there are any or may be: see [`Volume::stage`].
+    pub stage: Option<Stage>,
     /// How its blocks are named.
     pub layout: Layout,
     /// How its blocks are encoded.
@@ -74,19 +91,17 @@ impl Volume {
     /// Errors: `Invalid` for a URL no engine takes; `NotFound` without a database, a volume in it, or its bucket; `Denied` when the
     /// volume wants a newer client. Each is one sentence.
     pub async fn open(url: &str, options: &OpenOptions, registry: &Registry) -> Result<Volume, VolumeError> {
-        let (mode, role) = match options.access {
-            Access::Read => (OpenMode::ReadOnly, ClientRole::ReadOnly),
-            Access::Write => (OpenMode::ReadWrite, ClientRole::Writer),
-        };
+        let (mode, role) = options.access.needs();
         let meta = Meta::new(open_engine(url, mode).await?);
         let settings = meta.settings().await?;
         settings.check_client_as(role)?;
         let codec = settings.codec(options.passphrase.as_deref())?;
         let layout = settings.layout();
-        let objects = open_objects(&settings, &options.object, registry)?;
+        let tiers = open_tiers(&settings, &limited(&settings, &options.object), registry)?;
+        let objects = tiers.of(0).clone();
         shoal_object::probe(&*objects).await?;
         let origin = OriginId::of_volume(&settings.uuid);
-        Ok(Volume { url: redact(url), settings, meta, objects, layout, codec, origin })
+        Ok(Volume { url: redact(url), settings, meta, objects, tiers, stage: None, layout, codec, origin })
     }
 
     /// Identity and objects of the volume at `url`, for a cache node: it never decodes a block, so it needs neither the volume's key
@@ -105,21 +120,64 @@ impl Volume {
         Ok((OriginId::of_volume(&settings.uuid), objects))
     }
 
-    /// What a `Vfs` over this volume is made of, reading through `cache`.
-    pub fn parts(&self, cache: ClientCache) -> Parts {
+    /// What a `Vfs` over this volume is made of, reading through `cache`; with `writes`, it is written too.
+    pub fn parts(&self, cache: ClientCache, writes: Option<WriteParts>) -> Parts {
         Parts {
             meta: self.meta.clone(),
             cache,
             layout: self.layout.clone(),
             codec: self.codec.clone(),
             origin: self.origin,
+            writes,
         }
     }
 }
 
-/// The object store of a volume with these settings; one store a bucket when it is sharded.
+/// The metadata of the volume at `url` alone, for what needs no object.
+///
+/// Errors: as [`Volume::open`].
+pub async fn open_meta(url: &str, access: Access) -> Result<Meta, VolumeError> {
+    let (mode, role) = access.needs();
+    let meta = Meta::new(open_engine(url, mode).await?);
+    meta.settings().await?.check_client_as(role)?;
+    Ok(meta)
+}
+
+/// The object stores of every tier of a volume with these settings.
+fn open_tiers(settings: &Settings, options: &ObjectOptions, registry: &Registry) -> Result<TierStores, VolumeError> {
+    let mut others = BTreeMap::new();
+    for (id, tier) in settings.tiers.iter().filter(|(id, _)| **id != 0) {
+        others.insert(*id, open_class(settings, &tier.storage_class, options, registry)?);
+    }
+    Ok(TierStores::new(open_objects(settings, options, registry)?, others))
+}
+
+/// `options` with the limits that the volume sets for each of its clients, where they set none themselves.
+fn limited(settings: &Settings, options: &ObjectOptions) -> ObjectOptions {
+    let or_set = |own: u64, mbps: i64| match own {
+        0 => u64::try_from(mbps).unwrap_or(0).saturating_mul(BYTES_PER_S_OF_MBPS),
+        own => own,
+    };
+    ObjectOptions {
+        upload_bytes_per_s: or_set(options.upload_bytes_per_s, settings.upload_limit),
+        download_bytes_per_s: or_set(options.download_bytes_per_s, settings.download_limit),
+        ..options.clone()
+    }
+}
+
+/// The object store of a volume with these settings; one store a bucket when it is sharded. What is put has the class of tier 0.
 pub(crate) fn open_objects(
     settings: &Settings,
+    options: &ObjectOptions,
+    registry: &Registry,
+) -> Result<Arc<dyn ObjectStore>, VolumeError> {
+    let class = settings.tiers.get(&0).map_or(&settings.storage_class, |tier| &tier.storage_class);
+    open_class(settings, class, options, registry)
+}
+
+fn open_class(
+    settings: &Settings,
+    storage_class: &str,
     options: &ObjectOptions,
     registry: &Registry,
 ) -> Result<Arc<dyn ObjectStore>, VolumeError> {
@@ -130,6 +188,7 @@ pub(crate) fn open_objects(
             access_key: settings.access_key.clone(),
             secret_key: settings.secret_key()?.unwrap_or_default(),
             session_token: settings.session_token()?.unwrap_or_default(),
+            storage_class: storage_class.to_owned(),
         })
     };
     let mut stores = Vec::new();

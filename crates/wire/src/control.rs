@@ -26,7 +26,12 @@ pub enum Request {
         /// At most [`MAX_KEYS`].
         #[serde(with = "fields::keys")]
         keys: Vec<BlockKey>,
+        /// The node that hands the blocks over and has them; honoured only when a node asks.
+        from: Option<SocketAddr>,
     },
+    /// Hand every block over to its next owner, then leave the ring and end. Answered by [`Response::DrainProgress`] until one is
+    /// the last. Only a node may ask.
+    Drain,
     /// Counters. Answered by one [`Response::Stat`].
     Stat,
     /// The ring view now and after every change: a stream of [`Response::View`] without end.
@@ -56,6 +61,23 @@ pub enum Response {
         /// Blocks that could not be fetched.
         failed: u64,
         /// Bytes fetched from the origin.
+        bytes: u64,
+        /// No more progress follows.
+        last: bool,
+        /// Why the first failed block failed; empty if none did.
+        first_error: String,
+    },
+    /// How far a drain is.
+    DrainProgress {
+        /// Blocks the node held when it began.
+        total: u64,
+        /// Blocks dealt with, in any way.
+        done: u64,
+        /// Blocks another node took over.
+        moved: u64,
+        /// Blocks no other node took; their origin still has them.
+        failed: u64,
+        /// Bytes in the blocks that were taken over.
         bytes: u64,
         /// No more progress follows.
         last: bool,
@@ -115,12 +137,18 @@ pub struct NodeStat {
     pub origins: Vec<OriginId>,
     /// Reads that ended in an error.
     pub errors: u64,
+    /// Its failure domain; empty if unknown.
+    pub zone: String,
+    /// Its share of the ring relative to others.
+    pub weight: u32,
+    /// It hands its blocks over and will leave.
+    pub leaving: bool,
 }
 
 impl Request {
     /// The request as a frame. Errors: `Invalid` over a bound; [`batches`] keeps keys within theirs.
     pub fn encode(&self) -> Result<Bytes, WireError> {
-        if let Request::Has { keys } | Request::Warm { keys } = self {
+        if let Request::Has { keys } | Request::Warm { keys, .. } = self {
             WireError::bound("keys in a batch", keys.len(), MAX_KEYS)?;
             keys.iter().try_for_each(check_key)?;
         }
@@ -137,6 +165,7 @@ impl Request {
         match self {
             Request::Has { .. } => "has",
             Request::Warm { .. } => "warm",
+            Request::Drain => "drain",
             Request::Stat => "stat",
             Request::Watch => "watch",
             Request::View => "view",

@@ -7,10 +7,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::error::WireError;
 
 /// Version of every message in this crate. Raised with any change of layout or meaning.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Largest payload of a get request or a head, in bytes: the bounded texts and less than 100 bytes of fields.
 pub const MAX_GET_BYTES: u32 = 2048;
+
+/// Largest payload of a batched get, in bytes: [`crate::MAX_ITEMS`] requests with the longest keys.
+pub const MAX_GET_MANY_BYTES: u32 = 384 << 10;
 
 /// Largest payload of a control message, in bytes: 4096 keys of common length, or a view of a large ring.
 pub const MAX_CONTROL_BYTES: u32 = 4 << 20;
@@ -27,6 +30,8 @@ pub enum FrameKind {
     Request = 3,
     /// [`crate::Response`].
     Response = 4,
+    /// [`crate::GetMany`].
+    GetMany = 5,
 }
 
 impl FrameKind {
@@ -37,6 +42,7 @@ impl FrameKind {
             2 => Some(FrameKind::GetHead),
             3 => Some(FrameKind::Request),
             4 => Some(FrameKind::Response),
+            5 => Some(FrameKind::GetMany),
             _ => None,
         }
     }
@@ -46,6 +52,7 @@ impl FrameKind {
         match self {
             FrameKind::Get | FrameKind::GetHead => MAX_GET_BYTES,
             FrameKind::Request | FrameKind::Response => MAX_CONTROL_BYTES,
+            FrameKind::GetMany => MAX_GET_MANY_BYTES,
         }
     }
 }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn header_is_pinned() {
         let header = FrameHeader { kind: FrameKind::GetHead, len: 0x0000_0102 };
-        assert_eq!(header.encode(), [2, 1, 0, 0, 2, 1, 0, 0]);
+        assert_eq!(header.encode(), [2, 2, 0, 0, 2, 1, 0, 0]);
         assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
     }
 
@@ -127,13 +134,13 @@ mod tests {
 
     #[test]
     fn another_version_is_invalid_and_still_tells_its_kind() {
-        let bytes = [1, 2, 0, 0, 255, 255, 255, 255];
+        let bytes = [1, 3, 0, 0, 255, 255, 255, 255];
         let error = FrameHeader::decode(&bytes).unwrap_err();
-        assert_eq!(error, WireError::Version { theirs: 2, ours: 1 });
+        assert_eq!(error, WireError::Version { theirs: 3, ours: 2 });
         assert_eq!(error.kind(), shoal_types::ErrorKind::Invalid);
         assert_eq!(
             error.to_string(),
-            "the peer speaks wire version 2, this process speaks 1: upgrade the older of the two"
+            "the peer speaks wire version 3, this process speaks 2: upgrade the older of the two"
         );
         assert_eq!(FrameHeader::peek_kind(&bytes), Some(FrameKind::Get));
     }
@@ -144,7 +151,7 @@ mod tests {
         assert!(matches!(FrameHeader::decode(&too_long), Err(WireError::TooLarge { .. })));
         let at_bound = FrameHeader { kind: FrameKind::Request, len: MAX_CONTROL_BYTES }.encode();
         assert!(FrameHeader::decode(&at_bound).is_ok());
-        assert!(matches!(FrameHeader::decode(&[0, 1, 0, 0, 0, 0, 0, 0]), Err(WireError::Malformed { .. })));
-        assert!(matches!(FrameHeader::decode(&[1, 1, 1, 0, 0, 0, 0, 0]), Err(WireError::Malformed { .. })));
+        assert!(matches!(FrameHeader::decode(&[0, 2, 0, 0, 0, 0, 0, 0]), Err(WireError::Malformed { .. })));
+        assert!(matches!(FrameHeader::decode(&[1, 2, 1, 0, 0, 0, 0, 0]), Err(WireError::Malformed { .. })));
     }
 }

@@ -45,11 +45,14 @@ impl World {
     fn disturb(&self, rng: &mut Rng) {
         let reasons = [Status::Unavailable, Status::Corrupt, Status::Timeout, Status::Internal];
         let after = rng.below(u64::from(MIB)) as u32;
-        let mood = match rng.below(10) {
+        let mood = match rng.below(12) {
             0 => Mood::Refuses(*rng.pick(&[Status::Busy, Status::NotOwner, Status::Denied, Status::NotFound])),
             1 => Mood::Claims(after),
             2 | 3 => Mood::Breaks(after, *rng.pick(&reasons)),
             4 => Mood::Hung,
+            5 => Mood::Stuck,
+            6 => Mood::Trickles,
+            7 => Mood::Busy(2, 5),
             _ => Mood::Honest,
         };
         match rng.below(4) {

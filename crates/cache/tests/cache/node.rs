@@ -184,7 +184,8 @@ async fn a_node_that_is_no_owner_gives_what_it_has_and_fetches_nothing() {
     let store = store(&dir, 8 << 20).await;
     let views = ViewWatch::fixed(view.clone());
     let registry = Registry::new();
-    let cache = NodeCache::new(NodeCacheConfig::new(node_id(1)), store.clone(), objects.origins(), views, &registry);
+    let cache =
+        NodeCache::new(NodeCacheConfig::new(node_id(1)), store.clone(), objects.origins(), views, None, &registry);
     let (mut owned, mut foreign) = (0, 0);
     for i in 0..20 {
         let name = format!("a{i}");
@@ -196,10 +197,10 @@ async fn a_node_that_is_no_owner_gives_what_it_has_and_fetches_nothing() {
         }
         foreign += 1;
         assert!(matches!(read_all(&cache, &key(&name)).await, Err(CacheError::NotOwner { .. })));
-        assert!(matches!(cache.warm(&Ctx::warm_up(), &key(&name)).await, Err(CacheError::NotOwner { .. })));
+        assert!(matches!(cache.warm(&Ctx::warm_up(), &key(&name), None).await, Err(CacheError::NotOwner { .. })));
         store.insert(&key(&name), data.clone()).await.unwrap();
         assert_eq!(read_all(&cache, &key(&name)).await.unwrap().1, data);
-        assert_eq!(cache.warm(&Ctx::warm_up(), &key(&name)).await.unwrap(), Warmed::Already);
+        assert_eq!(cache.warm(&Ctx::warm_up(), &key(&name), None).await.unwrap(), Warmed::Already);
     }
     assert!(owned > 0 && foreign > 0);
     assert_eq!(objects.gets(), owned);
@@ -229,7 +230,7 @@ async fn warming_stores_a_block_once_and_says_so() {
     let objects = Objects::new();
     objects.put("a", 1, MIB).await;
     let node = lone_node(&objects, |_| {}).await;
-    let warm = async |name: &str| node.cache.warm(&Ctx::warm_up(), &key(name)).await;
+    let warm = async |name: &str| node.cache.warm(&Ctx::warm_up(), &key(name), None).await;
     assert_eq!(warm("a").await.unwrap(), Warmed::Fetched(MIB.into()));
     assert!(node.cache.has(&[key("a")])[0].is_some());
     assert_eq!(warm("a").await.unwrap(), Warmed::Already);
@@ -250,7 +251,7 @@ async fn a_reader_does_not_wait_behind_a_warm_up() {
     let warming: Vec<_> = (0..20)
         .map(|i| {
             let cache = node.cache.clone();
-            task::spawn("warm", async move { cache.warm(&Ctx::warm_up(), &key(&format!("w{i}"))).await })
+            task::spawn("warm", async move { cache.warm(&Ctx::warm_up(), &key(&format!("w{i}")), None).await })
         })
         .collect();
     gate.reached(2).await;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use shoal_cache::{
     Block, BlockStream, CacheError, ClientCache, ClientCacheConfig, NodeCache, NodeCacheConfig, Origins, Peers, serve,
 };
-use shoal_cluster::{Member, View, ViewWatch};
+use shoal_cluster::{Member, View, ViewPublisher, ViewWatch};
 use shoal_format::BlockCodec;
 use shoal_net::testing::TestCa;
 use shoal_net::{Endpoint, GetSink, PeerIdentity, ResponseSink, Role, Service};
@@ -20,8 +20,9 @@ use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
 use shoal_testkit::{TestDir, seeded_bytes};
-use shoal_types::{BlockKey, BlockRange, Ctx, NodeId, OriginId, Tier};
+use shoal_types::{BlockKey, BlockRange, Ctx, NodeId, OriginId, PageSums, PageTable, Tier};
 use shoal_wire::{GetHead, GetRequest, Request, Response, Status};
+use tokio::sync::Notify;
 
 pub const ORIGIN: OriginId = OriginId([0xab; 16]);
 pub const KIB: u32 = 1 << 10;
@@ -62,7 +63,7 @@ impl Objects {
 
 /// A store in a directory of its own.
 pub async fn store(dir: &TestDir, memory: u64) -> Store {
-    let dirs = vec![DirConfig { path: dir.path().to_owned(), bytes: 256 << 20 }];
+    let dirs = vec![DirConfig { free_ratio: 0.0, ..DirConfig::new(dir.path(), 64 << 20) }];
     let config = StoreConfig { memory, dirs, io: IoChoice::Plain, ..StoreConfig::default() };
     Store::open(config, &Registry::new()).await.unwrap()
 }
@@ -72,15 +73,7 @@ pub fn node_id(number: u8) -> NodeId {
 }
 
 pub fn member(number: u8, addr: SocketAddr) -> Arc<Member> {
-    Arc::new(Member {
-        id: node_id(number),
-        name: format!("node-{number}"),
-        addr,
-        weight: 100,
-        capacity: 1 << 30,
-        zone: String::new(),
-        incarnation: 1,
-    })
+    Arc::new(Member::new(node_id(number), &format!("node-{number}"), addr))
 }
 
 /// A node that answers nobody: its cache alone.
@@ -95,7 +88,7 @@ pub async fn lone_node(objects: &Objects, change: impl FnOnce(&mut NodeCacheConf
     change(&mut config);
     let store = store(&dir, 64 << 20).await;
     let views = ViewWatch::fixed(View::empty());
-    let cache = NodeCache::new(config, store, objects.origins(), views, &Registry::new());
+    let cache = NodeCache::new(config, store, objects.origins(), views, None, &Registry::new());
     LoneNode { cache, _dir: dir }
 }
 
@@ -119,18 +112,32 @@ pub async fn read_all(cache: &NodeCache, key: &BlockKey) -> Result<(Tier, Bytes)
 #[derive(Debug, Clone)]
 pub enum Mood {
     Honest,
-    /// Takes the request and says nothing.
+    /// Says nothing to anybody.
     Hung,
+    /// Takes the request for bytes and gives nothing, but is there.
+    Stuck,
+    /// Is at its limits for so many requests, and says when to come back; then honest.
+    Busy(u32, u16),
+    /// Gives the bytes it holds so slowly that nobody can wait for them.
+    Trickles,
+    /// Gives any object's bytes and says that its group may be read from so many owners.
+    Hints(u8),
+    /// Answers honestly once told to.
+    Late(Arc<Notify>),
     /// Refuses.
     Refuses(Status),
     /// Answers as if every block had this length.
     Claims(u32),
     /// Answers with the right length and other bytes.
     Garbles,
+    /// Answers with the checksums of the right bytes and one byte wrong.
+    Flips(u32),
     /// Gives so many bytes and then nothing.
     Stalls(u32),
-    /// Gives so many bytes and breaks off with this status.
+    /// Gives so many bytes and breaks off with this status; what was under way is lost.
     Breaks(u32, Status),
+    /// The same, once told to.
+    BreaksWhenTold(u32, Status, Arc<Notify>),
 }
 
 /// One node of a ring: its cache behind a socket.
@@ -139,10 +146,26 @@ pub struct Node {
     pub endpoint: Endpoint,
     pub cache: NodeCache,
     pub mood: Arc<Mutex<Mood>>,
+    pub registry: Registry,
+    pub seen: Arc<Mutex<Seen>>,
     _dir: TestDir,
 }
 
+/// What a node was asked by clients.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Requests for bytes, in order.
+    pub gets: Vec<GetRequest>,
+    /// Control requests.
+    pub calls: u32,
+}
+
 impl Node {
+    /// The value of a counter, as the metrics page has it.
+    pub fn metric(&self, name: &str) -> u64 {
+        metric(&self.registry, name)
+    }
+
     pub fn turns(&self, mood: Mood) {
         *self.mood.lock() = mood;
     }
@@ -151,6 +174,7 @@ impl Node {
 struct TestService {
     cache: NodeCache,
     mood: Arc<Mutex<Mood>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl TestService {
@@ -163,11 +187,43 @@ impl TestService {
 
 #[async_trait]
 impl Service for TestService {
-    async fn get(&self, _peer: &PeerIdentity, request: GetRequest, out: &mut GetSink) {
+    async fn get(&self, peer: &PeerIdentity, request: GetRequest, out: &mut GetSink) {
+        if peer.role == Role::Client {
+            self.seen.lock().gets.push(request.clone());
+        }
         let mood = self.mood.lock().clone();
         match mood {
             Mood::Honest => serve::answer_get(&self.cache, request, out).await,
-            Mood::Hung => std::future::pending().await,
+            Mood::Hung | Mood::Stuck => std::future::pending().await,
+            Mood::Busy(times, retry_ms) => {
+                *self.mood.lock() = if times > 1 { Mood::Busy(times - 1, retry_ms) } else { Mood::Honest };
+                let _ = out.head(GetHead { retry_ms, ..GetHead::refusal(Status::Busy, "on purpose") }).await;
+            }
+            Mood::Trickles => {
+                let Some((block_len, body)) = self.bytes(&request).await else { return };
+                let mut sent = out.head(GetHead::ok(Tier::Ram, block_len, request.range)).await;
+                for piece in body.chunks(16 << 10) {
+                    if sent.is_err() {
+                        return;
+                    }
+                    clock::sleep(Duration::from_millis(100)).await;
+                    sent = out.send(Bytes::copy_from_slice(piece)).await;
+                }
+            }
+            Mood::Hints(spread) => {
+                let Some(store) = self.cache.origins().get(ORIGIN) else { return };
+                let Ok(body) = store.get(request.key.object(), None, None).await else { return };
+                let Ok(body) = body.collect(64 << 20).await else { return };
+                let head = GetHead { spread, ..GetHead::ok(Tier::Ram, body.len() as u32, request.range) };
+                let range = head.range;
+                if out.head(head).await.is_ok() {
+                    let _ = out.send(cut(&body, range)).await;
+                }
+            }
+            Mood::Late(told) => {
+                told.notified().await;
+                serve::answer_get(&self.cache, request, out).await;
+            }
             Mood::Refuses(status) => out.fail(status, "on purpose").await,
             Mood::Claims(len) => {
                 let head = GetHead::ok(Tier::Ram, len, request.range);
@@ -183,11 +239,28 @@ impl Service for TestService {
                     let _ = out.send(body).await;
                 }
             }
+            Mood::Flips(at) => {
+                let Some((block_len, body)) = self.bytes(&request).await else { return };
+                let sums = PageSums::new(Arc::new(PageTable::of(&body, 4096)), 0);
+                let mut wrong = body.to_vec();
+                wrong[at as usize] ^= 1;
+                if out.head(GetHead::ok(Tier::Ram, block_len, request.range)).await.is_ok() {
+                    let _ = out.send_summed(wrong.into(), &sums).await;
+                }
+            }
             Mood::Stalls(after) => {
                 let Some((block_len, body)) = self.bytes(&request).await else { return };
                 let head = GetHead::ok(Tier::Ram, block_len, request.range);
                 if out.head(head).await.is_ok() && out.send(body.slice(..after as usize)).await.is_ok() {
                     std::future::pending().await
+                }
+            }
+            Mood::BreaksWhenTold(after, status, told) => {
+                let Some((block_len, body)) = self.bytes(&request).await else { return };
+                let head = GetHead::ok(Tier::Ram, block_len, request.range);
+                if out.head(head).await.is_ok() && out.send(body.slice(..after as usize)).await.is_ok() {
+                    told.notified().await;
+                    out.fail(status, "on purpose").await;
                 }
             }
             Mood::Breaks(after, status) => {
@@ -202,12 +275,16 @@ impl Service for TestService {
         }
     }
 
-    async fn call(&self, _peer: &PeerIdentity, request: Request, out: &mut ResponseSink) {
+    async fn call(&self, peer: &PeerIdentity, request: Request, out: &mut ResponseSink) {
+        self.seen.lock().calls += u32::from(peer.role == Role::Client);
         match request {
+            Request::Has { .. } | Request::Warm { .. } if matches!(*self.mood.lock(), Mood::Hung) => {
+                std::future::pending().await
+            }
             Request::Has { keys } => {
                 let _ = out.send(serve::answer_has(&self.cache, &keys)).await;
             }
-            Request::Warm { keys } => serve::answer_warm(&self.cache, keys, out).await,
+            Request::Warm { keys, from } => serve::answer_warm(&self.cache, keys, from, out).await,
             _ => {
                 let _ = out.send(Response::Error { status: Status::Invalid, message: "not in this test".into() }).await;
             }
@@ -217,11 +294,21 @@ impl Service for TestService {
     fn gossip(&self, _peer: &PeerIdentity, _data: Bytes) {}
 }
 
+/// The value of a metric; `name` with its labels.
+pub fn metric(registry: &Registry, name: &str) -> u64 {
+    let text = registry.gather_text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+}
+
 /// Some nodes on loopback that all see the same view.
 pub struct Ring {
     pub ca: TestCa,
     pub nodes: Vec<Node>,
+    /// The view of all nodes.
     pub view: View,
+    /// What the nodes see: all of them, until another view is published.
+    pub views: ViewPublisher,
 }
 
 impl Ring {
@@ -231,23 +318,50 @@ impl Ring {
 
     /// Nodes with origins of their own.
     pub async fn start_with(count: u8, origins: impl Fn(u8) -> Origins) -> Ring {
-        let ca = TestCa::new("test");
-        let endpoints: Vec<Endpoint> = (1..=count).map(|n| ca.endpoint(Role::Node, &format!("node-{n}"))).collect();
+        Ring::start_changed(count, origins, |_| {}).await
+    }
+
+    /// Nodes with another configuration than the usual one, which never gives up on a healthy peer.
+    pub async fn start_changed(
+        count: u8,
+        origins: impl Fn(u8) -> Origins,
+        change: impl Fn(&mut NodeCacheConfig),
+    ) -> Ring {
+        let (ca, registries) = (TestCa::new("test"), (1..=count).map(|_| Registry::new()).collect::<Vec<_>>());
+        let bind = |(n, registry): (u8, &Registry)| ca.endpoint_with(Role::Node, &format!("node-{n}"), registry);
+        let endpoints: Vec<Endpoint> = (1..=count).zip(&registries).map(bind).collect();
         let members = (1..=count).zip(&endpoints).map(|(n, endpoint)| member(n, endpoint.local_addr()));
         let view = View::new(1, members.collect());
+        let views = ViewPublisher::new(view.clone());
         let mut nodes = Vec::new();
-        for (number, endpoint) in (1..=count).zip(endpoints) {
+        for ((number, endpoint), registry) in (1..=count).zip(endpoints).zip(registries) {
             let dir = TestDir::new("cache-ring");
-            let config =
-                NodeCacheConfig { origin_timeout: Duration::from_secs(30), ..NodeCacheConfig::new(node_id(number)) };
-            let views = ViewWatch::fixed(view.clone());
+            let mut config = NodeCacheConfig {
+                origin_timeout: Duration::from_secs(30),
+                peer_patience: Duration::from_secs(20),
+                ..NodeCacheConfig::new(node_id(number))
+            };
+            change(&mut config);
             let store = store(&dir, 64 << 20).await;
-            let cache = NodeCache::new(config, store, origins(number), views, &Registry::new());
-            let mood = Arc::new(Mutex::new(Mood::Honest));
-            endpoint.serve(Arc::new(TestService { cache: cache.clone(), mood: mood.clone() }));
-            nodes.push(Node { id: node_id(number), endpoint, cache, mood, _dir: dir });
+            let peers = Some(endpoint.clone());
+            let cache = NodeCache::new(config, store, origins(number), views.watch(), peers, &registry);
+            let (mood, seen) = (Arc::new(Mutex::new(Mood::Honest)), Arc::new(Mutex::default()));
+            let service = TestService { cache: cache.clone(), mood: mood.clone(), seen: Arc::clone(&seen) };
+            endpoint.serve(Arc::new(service));
+            nodes.push(Node { id: node_id(number), endpoint, cache, mood, registry, seen, _dir: dir });
         }
-        Ring { ca, nodes, view }
+        Ring { ca, nodes, view, views }
+    }
+
+    /// All members but those with these numbers.
+    pub fn members_without(&self, numbers: &[u8]) -> Vec<Arc<Member>> {
+        let out = |member: &&Arc<Member>| !numbers.iter().any(|number| member.id == node_id(*number));
+        self.view.members.iter().filter(out).cloned().collect()
+    }
+
+    /// Nodes see a ring without these numbers.
+    pub fn publish_without(&self, numbers: &[u8]) {
+        self.views.publish(self.members_without(numbers));
     }
 
     pub fn node(&self, id: NodeId) -> &Node {
@@ -313,6 +427,16 @@ pub async fn read(cache: &ClientCache, block: &Block, range: BlockRange) -> Resu
 /// How a read fails. Its bytes, if it does not, are too many to print.
 pub async fn failure(cache: &ClientCache, block: &Block, range: BlockRange) -> CacheError {
     read(cache, block, range).await.map(|bytes| bytes.len()).unwrap_err()
+}
+
+/// Nodes passed over for `reason`.
+pub fn skips(registry: &Registry, reason: &str) -> u64 {
+    metric(registry, &format!("shoal_cache_skips_total{{reason=\"{reason}\"}}"))
+}
+
+/// Second places asked, by what came of it.
+pub fn hedges(registry: &Registry, outcome: &str) -> u64 {
+    metric(registry, &format!("shoal_cache_hedges_total{{outcome=\"{outcome}\"}}"))
 }
 
 pub fn cut(data: &Bytes, range: BlockRange) -> Bytes {

@@ -26,6 +26,7 @@ use rand::seq::SliceRandom;
 
 use self::outbox::{GOSSIP_FORMAT, Outbox};
 use self::timers::Timers;
+use crate::damping::Damping;
 use crate::identity::{Codec, Identity};
 use crate::member::Member;
 use crate::timing::Timing;
@@ -46,8 +47,12 @@ pub(crate) enum Event {
     Up(Arc<Member>),
     /// A node left or was declared dead.
     Down(Arc<Member>),
-    /// A node began a new life: it restarted, moved, or rejoined after it had been declared dead.
+    /// A node began a new life: another process has its id now.
     Renewed(Arc<Member>),
+    /// A node says something else about itself; it is the same process as before.
+    Changed(Arc<Member>),
+    /// This node owns nothing for a while because it came and went too often, or owns blocks again.
+    Damped(bool),
     /// Others had declared this node dead; it is back under a new incarnation, for this many times in a row. Many times mean
     /// that another process uses this node's id, which nobody can see directly: peers talk to one of the two at a time.
     Rejoined(u32),
@@ -66,18 +71,24 @@ pub(crate) struct Membership {
     last_rejoin: Option<Duration>,
     /// Rejoins since the last calm.
     rejoins: u32,
+    damping: Damping,
+    timing: Timing,
+    /// Other nodes for which the protocol is paced, rounded up to a power of two.
+    paced_for: usize,
     changed: bool,
     left: bool,
     refused: u64,
 }
 
 impl Membership {
-    /// A node that knows only itself. `me` has passed [`Member::check`]; `seed` decides every random choice.
-    pub(crate) fn new(me: Member, timing: &Timing, seed: u64) -> Membership {
+    /// A node that knows only itself. `me` has passed [`Member::check`]; `seed` decides every random choice; `damping` is the record of its
+    /// former runs with this one.
+    pub(crate) fn new(me: Member, timing: &Timing, damping: Damping, seed: u64) -> Membership {
+        let me = Member { damped: damping.is_damped(), ..me };
         let mut rng = SmallRng::seed_from_u64(seed);
         let choices = SmallRng::from_rng(&mut rng);
         Membership {
-            foca: Foca::new(Identity(Arc::new(me)), timing.foca(), choices, Codec),
+            foca: Foca::new(Identity(Arc::new(me)), timing.foca(0), choices, Codec),
             rng,
             outbox: Outbox::default(),
             timers: Timers::default(),
@@ -86,6 +97,9 @@ impl Membership {
             rejoin_at: None,
             last_rejoin: None,
             rejoins: 0,
+            timing: timing.clone(),
+            paced_for: 0,
+            damping,
             changed: true,
             left: false,
             refused: 0,
@@ -125,6 +139,11 @@ impl Membership {
         if self.rejoin_at.is_some_and(|at| at <= now) {
             self.rejoin(now);
         }
+        if self.damping.release(now) {
+            let me = self.me().as_ref().clone();
+            self.describe(now, Member { damped: false, incarnation: me.incarnation.saturating_add(1), ..me });
+            self.events.push(Event::Damped(false));
+        }
     }
 
     /// Takes the view another node answered with: joins it if it does not know us, and learns whom it knows.
@@ -151,6 +170,15 @@ impl Membership {
         self.strangers.truncate(ANNOUNCE_MAX);
         self.announce();
         self.settle(now);
+    }
+
+    /// Tells everyone that this node will leave; it is a member until [`Membership::leave`]. Twice is once.
+    pub(crate) fn set_leaving(&mut self, now: Duration) {
+        if self.left || self.me().leaving {
+            return;
+        }
+        let me = self.me().as_ref().clone();
+        self.describe(now, Member { leaving: true, incarnation: me.incarnation.saturating_add(1), ..me });
     }
 
     /// Says goodbye. Afterwards only [`Membership::say_goodbye_again`] does anything.
@@ -181,7 +209,7 @@ impl Membership {
         if self.left {
             return None;
         }
-        self.timers.next_deadline().into_iter().chain(self.rejoin_at).min()
+        self.timers.next_deadline().into_iter().chain(self.rejoin_at).chain(self.damping.until()).min()
     }
 
     /// The next packet to send.
@@ -208,6 +236,11 @@ impl Membership {
     /// This node as it describes itself now; its incarnation grows with each rejoin.
     pub(crate) fn me(&self) -> &Arc<Member> {
         &self.foca.identity().0
+    }
+
+    /// This node's penalty for coming and going.
+    pub(crate) fn penalty(&self, now: Duration) -> f64 {
+        self.damping.penalty(now)
     }
 
     /// Packets refused so far.
@@ -240,11 +273,22 @@ impl Membership {
     /// Ends every step: restarts probing if an identity change stopped it, and digests what foca produced.
     fn settle(&mut self, now: Duration) {
         self.apply(std::iter::empty());
+        self.adapt_pace();
         for (after, timer) in self.outbox.timers.drain(..) {
             self.timers.push(now + after, timer);
         }
         for notice in std::mem::take(&mut self.outbox.notices) {
             self.digest(now, notice);
+        }
+    }
+
+    fn adapt_pace(&mut self) {
+        let nodes = self.foca.num_members().next_power_of_two();
+        if nodes != self.paced_for {
+            self.paced_for = nodes;
+            if let Err(error) = self.foca.set_config(self.timing.foca(nodes)) {
+                tracing::debug!(%error, "pacing the ring");
+            }
         }
     }
 
@@ -254,6 +298,9 @@ impl Membership {
             OwnedNotification::MemberDown(id) => self.events.push(Event::Down(id.0)),
             // foca keeps other lives of this node's own id among the dead.
             OwnedNotification::Rename(_, after) if after.0.id == self.me().id => return,
+            OwnedNotification::Rename(before, after) if before.0.life == after.0.life => {
+                self.events.push(Event::Changed(after.0));
+            }
             OwnedNotification::Rename(_, after) => self.events.push(Event::Renewed(after.0)),
             OwnedNotification::Defunct => self.plan_rejoin(now),
             OwnedNotification::Active | OwnedNotification::Idle | OwnedNotification::Rejoin(_) => return,
@@ -284,16 +331,27 @@ impl Membership {
         // Growing steps overtake even an incarnation that nobody tells us about, such as one from a clock that ran ahead:
         // after ten rejoins, some 20 s, by 35 years of milliseconds.
         let step = 16u64.pow(self.rejoins.min(10));
+        let was_damped = self.damping.is_damped();
+        self.damping.returned(now);
         self.begin_life(now, highest.saturating_add(step));
         self.events.push(Event::Rejoined(self.rejoins));
+        if self.damping.is_damped() && !was_damped {
+            self.events.push(Event::Damped(true));
+        }
     }
 
     fn begin_life(&mut self, now: Duration, incarnation: u64) {
         self.rejoins = self.rejoins.saturating_add(1);
         self.last_rejoin = Some(now);
-        let next = Member { incarnation, ..self.me().as_ref().clone() };
+        let next = Member { incarnation, damped: self.damping.is_damped(), ..self.me().as_ref().clone() };
+        self.describe(now, next);
+    }
+
+    /// This node describes itself as `next` from now on, whose incarnation is above the last one. To the protocol that is
+    /// another identity, which replaces the one before without a death in between.
+    fn describe(&mut self, now: Duration, next: Member) {
         if let Err(error) = self.foca.change_identity(Identity(Arc::new(next)), &mut self.outbox) {
-            tracing::debug!(%error, "rejoining the ring");
+            tracing::debug!(%error, "describing this node anew");
         }
         self.changed = true;
         self.settle(now);
@@ -302,6 +360,8 @@ impl Membership {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]

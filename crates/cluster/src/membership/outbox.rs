@@ -10,7 +10,7 @@ use foca::{Notification, OwnedNotification, Timer};
 use crate::identity::Identity;
 
 /// First byte of every gossip packet; packets with another are ignored.
-pub(super) const GOSSIP_FORMAT: u8 = 1;
+pub(super) const GOSSIP_FORMAT: u8 = 2;
 
 /// Collects foca's output; emptied after every step, so it holds one step's worth.
 #[derive(Default)]

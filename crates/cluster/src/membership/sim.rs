@@ -1,20 +1,23 @@
 //! A simulated network of nodes under virtual time. Every run with the same seed is the same run.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use shoal_types::NodeId;
 
 use super::{Event, Membership};
+use crate::damping::Damping;
 use crate::discovery::Rounds;
 use crate::member::Member;
 use crate::pace::Pace;
+use crate::remembered::Remembered;
 use crate::timing::Timing;
 
 pub(super) const fn ms(n: u64) -> Duration {
@@ -82,6 +85,8 @@ pub(super) struct Node {
     addr: SocketAddr,
     alive: bool,
     seeds: Vec<SocketAddr>,
+    /// What it would find on its disk when it starts again; kept in its memory only as the owner task does it.
+    remembered: Remembered,
     rounds: Rounds,
     pace: Pace,
     started: Duration,
@@ -91,6 +96,8 @@ pub(super) struct Node {
     deaf: bool,
     /// Nodes of different sides cannot hear each other.
     side: u8,
+    /// Its entry in [`Sim::wakes`].
+    wake: Option<Duration>,
 }
 
 impl Node {
@@ -104,6 +111,11 @@ impl Node {
         self.started.saturating_add(self.pace.real(deadline))
     }
 
+    /// Who of its view owns blocks, as `View` would decide.
+    pub(super) fn owners(&self) -> usize {
+        crate::view::owning(&self.view).len()
+    }
+
     fn clock(&mut self, now: Duration) -> Duration {
         let planned = self.next().saturating_sub(self.started);
         self.pace.wake(now - self.started, planned)
@@ -114,8 +126,14 @@ pub(super) struct Sim {
     pub(super) now: Duration,
     pub(super) nodes: Vec<Node>,
     pub(super) wires: Wires,
+    /// Gossip sent so far, bytes.
+    pub(super) gossip_bytes: u64,
     timing: Timing,
     flying: BinaryHeap<Reverse<Wire>>,
+    /// When each living node wants to run next.
+    wakes: BTreeSet<(Duration, usize)>,
+    /// The newest process at each address.
+    at: HashMap<SocketAddr, usize>,
     rng: SmallRng,
     number: u64,
     /// Views that changed so far.
@@ -128,8 +146,11 @@ impl Sim {
             now: Duration::ZERO,
             nodes: Vec::new(),
             wires,
+            gossip_bytes: 0,
             timing: Timing::default(),
             flying: BinaryHeap::new(),
+            wakes: BTreeSet::new(),
+            at: HashMap::new(),
             rng: SmallRng::seed_from_u64(seed),
             number: 0,
             changes: 0,
@@ -140,7 +161,7 @@ impl Sim {
     pub(super) fn ring(seed: u64, n: usize, wires: Wires) -> Sim {
         let mut sim = Sim::new(seed, wires);
         for index in 0..n {
-            sim.start(index as u8, addr(index as u8), 1, &[addr(0)]);
+            sim.start(index as u16, addr(index as u16), 1, &[addr(0)]);
             let gap = sim.rng.random_range(0..500 / n as u64 + 1);
             sim.run(ms(gap));
         }
@@ -148,34 +169,65 @@ impl Sim {
         sim
     }
 
-    pub(super) fn start(&mut self, id: u8, addr: SocketAddr, incarnation: u64, seeds: &[SocketAddr]) -> usize {
-        let me = member(id, addr, incarnation);
-        let side = self.nodes.iter().find(|node| node.addr == addr).map_or(0, |node| node.side);
+    pub(super) fn start(&mut self, id: u16, addr: SocketAddr, incarnation: u64, seeds: &[SocketAddr]) -> usize {
+        let damping = Damping::new(self.timing.flap_half_life, 0.0, Duration::ZERO);
+        self.start_with(member(id, addr, incarnation), seeds.to_vec(), damping, Remembered::default())
+    }
+
+    /// Starts a killed node again at its address, with what its state directory holds.
+    pub(super) fn restart(&mut self, index: usize) -> usize {
+        let node = &self.nodes[index];
+        assert!(!node.alive, "it runs");
+        let Remembered { penalty_milli, penalty_at, incarnation, .. } = node.remembered;
+        let penalty = f64::from(penalty_milli) / 1000.0;
+        let ago = self.now.saturating_sub(Duration::from_secs(penalty_at));
+        let mut damping = Damping::new(self.timing.flap_half_life, penalty, ago);
+        damping.returned(Duration::ZERO);
+        let me = Member::clone(node.membership.me());
+        let me = Member { incarnation: incarnation + 1, life: incarnation + 1, leaving: false, ..me };
+        self.start_with(me, node.seeds.clone(), damping, node.remembered.clone())
+    }
+
+    fn start_with(&mut self, me: Member, seeds: Vec<SocketAddr>, damping: Damping, remembered: Remembered) -> usize {
+        let index = self.nodes.len();
+        let before = self.at.insert(me.addr, index);
+        let side = before.map_or(0, |before| self.nodes[before].side);
         self.nodes.push(Node {
-            membership: Membership::new(me, &self.timing, self.rng.random()),
+            addr: me.addr,
+            membership: Membership::new(me, &self.timing, damping, self.rng.random()),
             view: Vec::new(),
             events: Vec::new(),
-            addr,
             alive: true,
-            seeds: seeds.to_vec(),
+            seeds,
+            remembered,
             rounds: Rounds::new(&self.timing),
             pace: Pace::default(),
             started: self.now,
             asleep_until: Duration::ZERO,
             deaf: false,
             side,
+            wake: None,
         });
-        let index = self.nodes.len() - 1;
+        self.remember(index, Duration::ZERO);
         self.flush(index);
         index
     }
 
+    fn remember(&mut self, index: usize, clock: Duration) {
+        let node = &mut self.nodes[index];
+        node.remembered.incarnation = node.membership.me().incarnation;
+        node.remembered.penalty_milli = (node.membership.penalty(clock) * 1000.0) as u32;
+        node.remembered.penalty_at = self.now.as_secs();
+    }
+
     pub(super) fn kill(&mut self, index: usize) {
         self.nodes[index].alive = false;
+        self.reschedule(index);
     }
 
     pub(super) fn stall(&mut self, index: usize, time: Duration) {
         self.nodes[index].asleep_until = self.now + time;
+        self.reschedule(index);
     }
 
     /// [`Sim::stall`] for so long that the socket's buffer overflows: what is sent meanwhile is lost.
@@ -206,7 +258,15 @@ impl Sim {
             self.nodes[index].membership.say_goodbye_again();
             self.flush(index);
         }
-        self.nodes[index].alive = false;
+        self.kill(index);
+    }
+
+    pub(super) fn set_leaving(&mut self, index: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let clock = node.clock(now);
+        node.membership.set_leaving(clock);
+        self.flush(index);
     }
 
     /// Feeds a packet to a node as if it came from the network.
@@ -222,6 +282,10 @@ impl Sim {
         }));
     }
 
+    pub(super) fn is_alive(&self, index: usize) -> bool {
+        self.nodes[index].alive
+    }
+
     pub(super) fn living(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.alive)
     }
@@ -234,8 +298,8 @@ impl Sim {
     }
 
     /// True if no living node's view holds `id`.
-    pub(super) fn forgotten(&self, id: u8) -> bool {
-        self.living().all(|node| node.view.iter().all(|member| member.id != NodeId([id; 16])))
+    pub(super) fn forgotten(&self, id: u16) -> bool {
+        self.living().all(|node| node.view.iter().all(|member| member.id != node_id(id)))
     }
 
     pub(super) fn run(&mut self, time: Duration) {
@@ -246,16 +310,21 @@ impl Sim {
     pub(super) fn run_until(&mut self, time: Duration, done: impl Fn(&Sim) -> bool) -> Option<Duration> {
         let start = self.now;
         let end = start + time;
-        let mut looked_at = None;
+        // Looking is what a simulated step costs most: in a large ring it is done only now and then.
+        let look_every = if self.nodes.len() > 100 { ms(20) } else { Duration::ZERO };
+        let (mut looked_at, mut look_next) = (None, self.now);
         loop {
-            // Only a changed view can make a difference, and looking is what a simulated step costs most.
-            if looked_at.replace(self.changes) != Some(self.changes) && done(self) {
-                return Some(self.now - start);
+            // Only a changed view can make a difference.
+            if self.now >= look_next && looked_at.replace(self.changes) != Some(self.changes) {
+                if done(self) {
+                    return Some(self.now - start);
+                }
+                look_next = self.now + look_every;
             }
             let next = self.next_event();
             if next > end {
                 self.now = end;
-                return None;
+                return (looked_at != Some(self.changes) && done(self)).then_some(time);
             }
             self.now = self.now.max(next);
             self.step();
@@ -264,7 +333,7 @@ impl Sim {
 
     fn next_event(&self) -> Duration {
         let wire = self.flying.peek().map_or(Duration::MAX, |Reverse(wire)| wire.at);
-        let wake = self.living().map(|node| node.next().max(node.asleep_until)).min().unwrap_or(Duration::MAX);
+        let wake = self.wakes.first().map_or(Duration::MAX, |(at, _)| *at);
         wire.min(wake)
     }
 
@@ -277,17 +346,27 @@ impl Sim {
             self.deliver(wire);
             return;
         }
-        for index in 0..self.nodes.len() {
-            let node = &self.nodes[index];
-            if node.alive && node.asleep_until <= self.now && node.next() <= self.now {
-                self.wake(index);
-            }
+        while let Some(&(at, index)) = self.wakes.first()
+            && at <= self.now
+        {
+            self.wake(index);
+        }
+    }
+
+    fn reschedule(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let next = node.alive.then(|| node.next().max(node.asleep_until));
+        if let Some(before) = std::mem::replace(&mut node.wake, next) {
+            self.wakes.remove(&(before, index));
+        }
+        if let Some(next) = next {
+            self.wakes.insert((next, index));
         }
     }
 
     fn deliver(&mut self, wire: Wire) {
         let now = self.now;
-        let to = self.nodes.iter().rposition(|node| node.addr == wire.to && node.alive);
+        let to = self.at.get(&wire.to).copied().filter(|&to| self.nodes[to].alive);
         let Some(to) = to else { return };
         if self.nodes[to].side != self.nodes[wire.from].side {
             return;
@@ -321,10 +400,14 @@ impl Sim {
         let clock = node.clock(now);
         node.membership.tick(clock);
         if node.rounds.next() <= clock {
-            node.rounds.begun(clock, node.view.len() <= 1, chance);
+            let alone = node.view.len() <= 1;
+            node.rounds.begun(clock, alone, chance);
             let known: Vec<SocketAddr> = node.view.iter().map(|member| member.addr).collect();
-            let strange: Vec<SocketAddr> =
+            let mut strange: Vec<SocketAddr> =
                 node.seeds.iter().copied().filter(|seed| *seed != node.addr && !known.contains(seed)).collect();
+            let mut gone = node.remembered.gone(&node.view);
+            gone.shuffle(&mut self.rng);
+            strange.extend(gone.into_iter().take(if alone { 8 } else { 2 }));
             for seed in strange {
                 self.send(index, seed, Load::Ask(index));
             }
@@ -336,17 +419,27 @@ impl Sim {
         while let Some((to, packet)) = self.nodes[index].membership.poll_send() {
             self.send(index, to, Load::Packet(packet));
         }
-        let now = self.now;
+        let (now, events) = (self.now, self.nodes[index].membership.take_events());
+        if events.iter().any(|event| matches!(event, Event::Rejoined(_) | Event::Damped(_))) {
+            let clock = self.nodes[index].clock(now);
+            self.remember(index, clock);
+        }
         let node = &mut self.nodes[index];
-        node.events.extend(node.membership.take_events().into_iter().map(|event| (now, event)));
+        node.events.extend(events.into_iter().map(|event| (now, event)));
         if let Some(mut members) = node.membership.take_members() {
             members.sort_by_key(|member| member.id);
+            let me = node.membership.me().id;
+            node.remembered.now(members.iter().filter(|member| member.id != me).cloned().collect());
             node.view = members;
             self.changes += 1;
         }
+        self.reschedule(index);
     }
 
     fn send(&mut self, from: usize, to: SocketAddr, load: Load) {
+        if let Load::Packet(packet) = &load {
+            self.gossip_bytes += packet.len() as u64;
+        }
         let copies = match &load {
             // Requests run over a reliable stream.
             Load::Ask(_) | Load::Answer(_) => 1,
@@ -369,18 +462,19 @@ impl Sim {
     }
 }
 
-pub(super) fn addr(index: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1], 7000 + u16::from(index)))
+pub(super) fn addr(index: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 7000 + index))
 }
 
-pub(super) fn member(id: u8, addr: SocketAddr, incarnation: u64) -> Member {
-    Member {
-        id: NodeId([id; 16]),
-        name: format!("node-{id}"),
-        addr,
-        weight: 100,
-        capacity: 1 << 40,
-        zone: String::new(),
-        incarnation,
-    }
+/// 16 times the number, if that is small.
+pub(super) fn node_id(id: u16) -> NodeId {
+    let [low, high] = id.to_le_bytes();
+    let mut bytes = [low; 16];
+    bytes[15] ^= high;
+    NodeId(bytes)
+}
+
+pub(super) fn member(id: u16, addr: SocketAddr, incarnation: u64) -> Member {
+    let member = Member::new(node_id(id), &format!("node-{id}"), addr);
+    Member { capacity: 1 << 40, incarnation, life: incarnation, ..member }
 }

@@ -58,15 +58,7 @@ impl TestNode {
         let registry = Registry::new();
         let endpoint = ca.endpoint_with(Role::Node, &format!("node-{id}"), &registry);
         let service = Arc::new(NodeService::default());
-        let me = Member {
-            id: NodeId([id; 16]),
-            name: format!("node-{id}"),
-            addr: endpoint.local_addr(),
-            weight: 100,
-            capacity: 1 << 30,
-            zone: String::new(),
-            incarnation: 0,
-        };
+        let me = Member::new(NodeId([id; 16]), &format!("node-{id}"), endpoint.local_addr());
         let config = ClusterConfig {
             me,
             seeds: seeds.to_vec(),

@@ -50,6 +50,28 @@ async fn killed_node_is_dropped_and_its_next_life_is_welcome() {
 }
 
 #[tokio::test]
+async fn node_that_will_leave_owns_nothing_and_is_still_a_member() {
+    let ca = TestCa::new("g");
+    let first = TestNode::start(&ca, 1, &[]);
+    let second = TestNode::start(&ca, 2, &[first.seed()]);
+    for node in [&first, &second] {
+        wait_for_members(&node.cluster.views(), &[1, 2]).await;
+    }
+    let before = first.cluster.changed_at();
+    second.cluster.set_leaving().await;
+    assert_eq!(second.cluster.views().current().ring.len(), 1, "its own view first");
+    let views = first.cluster.views();
+    wait_until_async("the other sees it", PATIENCE, async || views.current().ring.len() == 1).await;
+    let view = views.current();
+    assert_eq!(view.members.len(), 2);
+    assert!(view.member(second.id).unwrap().leaving && !view.member(first.id).unwrap().leaving);
+    assert!(first.cluster.changed_at() > before);
+    second.cluster.set_leaving().await;
+    second.cluster.leave().await;
+    wait_for_members(&first.cluster.views(), &[1]).await;
+}
+
+#[tokio::test]
 async fn leaving_node_is_gone_before_leave_returns_to_a_patient_caller() {
     let ca = TestCa::new("g");
     let first = TestNode::start(&ca, 1, &[]);
@@ -83,15 +105,7 @@ async fn own_address_among_the_seeds_is_ignored() {
     wait_for_members(&second.cluster.views(), &[1, 2]).await;
     let registry = Registry::new();
     let endpoint = ca.endpoint(Role::Node, "self");
-    let me = Member {
-        id: NodeId([9; 16]),
-        name: "self".into(),
-        addr: endpoint.local_addr(),
-        weight: 100,
-        capacity: 1,
-        zone: String::new(),
-        incarnation: 0,
-    };
+    let me = Member::new(NodeId([9; 16]), "self", endpoint.local_addr());
     // No service answers at this address, so asking it would be noticed as a failure; the other seed is what counts.
     let seeds = vec![endpoint.local_addr().to_string(), own];
     let config = ClusterConfig { me, seeds, state_dir: None, timing: Timing::default() };
@@ -140,15 +154,7 @@ fn postcard_port(port: u16) -> Vec<u8> {
 async fn impossible_configurations_are_refused() {
     let ca = TestCa::new("g");
     let endpoint = ca.endpoint(Role::Node, "n");
-    let me = Member {
-        id: NodeId([1; 16]),
-        name: "n".into(),
-        addr: endpoint.local_addr(),
-        weight: 0,
-        capacity: 1,
-        zone: String::new(),
-        incarnation: 0,
-    };
+    let me = Member { weight: 0, ..Member::new(NodeId([1; 16]), "n", endpoint.local_addr()) };
     let config = ClusterConfig { me, seeds: Vec::new(), state_dir: None, timing: Timing::default() };
     let error = Cluster::start(config, endpoint, &Registry::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -1,6 +1,7 @@
 //! Volumes whose schema an older client made, and rows as the real client leaves them.
 
 use shoal_format::{Ino, SliceRecord, Time};
+use shoal_meta::QuotaKind;
 use shoal_meta::testing::sample::BatchBuilder;
 use shoal_meta_sql::OpenMode;
 use shoal_types::ErrorKind;
@@ -39,7 +40,9 @@ async fn missing_columns_and_tables_read_as_nothing() {
     assert_eq!((attr.parent, attr.tier, attr.access_acl), (Ino::NONE, 0, 0));
     assert_eq!((attr.mtime.secs, attr.mtime.nanos), (before.mtime.secs, before.mtime.nanos / 1000 * 1000));
     assert_eq!(engine.records().dir_usage(Ino::ROOT).await.unwrap(), None);
-    assert_eq!(engine.records().dir_quotas().await.unwrap(), []);
+    for kind in [QuotaKind::Dir, QuotaKind::User, QuotaKind::Group] {
+        assert_eq!(engine.records().quotas(kind).await.unwrap(), []);
+    }
     assert_eq!(engine.records().acl(1).await.unwrap(), None);
     assert_eq!(meta.readdir(Ino::ROOT).await.unwrap().len(), 1);
 

@@ -7,17 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use shoal_format::{Attr, CHUNK_BYTES, Dentry, FileType, Ino, MAX_FILE_BYTES, SliceRecord, Time, attr_flag};
 
+use super::create::SYMLINK_BYTES_MAX;
 use super::usage::place;
+use super::xattr::{XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX};
 use crate::error::MetaError;
 use crate::name::{NameClass, classify};
 use crate::record::{ChunkSlices, DirUsage, NewDentry, ParentCount, SliceRef, Xattr};
-
-/// Longest symbolic link target in bytes, one less than the format's bound.
-const SYMLINK_BYTES_MAX: usize = 4095;
-/// Longest value of an extended attribute in bytes.
-const XATTR_BYTES_MAX: usize = 65_536;
-/// Longest name of an extended attribute in bytes.
-const XATTR_NAME_BYTES_MAX: usize = 255;
 
 /// Many new inodes, and more names for them or for existing files, to be written in one transaction.
 #[derive(Debug, Clone, Default)]
@@ -91,8 +86,6 @@ pub(crate) struct Plan {
     pub(crate) new_usage: Vec<(Ino, DirUsage)>,
     /// What existing directories gain.
     pub(crate) added_usage: Vec<(Ino, DirUsage)>,
-    /// Accounted bytes the volume gains.
-    pub(crate) space: i64,
 }
 
 impl Plan {
@@ -113,7 +106,6 @@ impl Plan {
         plan.slices = slice_refs(&batch.entries)?;
         planner.links(batch, &mut plan)?;
         planner.directories(&mut plan)?;
-        plan.space = batch.entries.iter().map(|entry| DirUsage::of(&planner.new[&entry.ino]).space).sum();
         plan.attrs = batch.entries.iter().map(|entry| (entry.ino, planner.new[&entry.ino].clone())).collect();
         Ok(plan)
     }
@@ -257,11 +249,6 @@ fn check_existing_directory(dir: Ino, attr: &Attr) -> Result<(), MetaError> {
     if attr.flags & attr_flag::IMMUTABLE != 0 {
         return Err(MetaError::invalid(format!("directory {dir} is immutable")));
     }
-    if attr.default_acl != 0 {
-        return Err(MetaError::invalid(format!(
-            "directory {dir} has a default ACL, which this version does not apply"
-        )));
-    }
     Ok(())
 }
 
@@ -391,7 +378,6 @@ mod tests {
         let plan = plan(&batch.build()).unwrap();
         let worked_out: Vec<_> = plan.attrs.iter().map(|(_, a)| (a.nlink, a.length, a.parent.0)).collect();
         assert_eq!(worked_out, [(3, 4096, 1), (2, 4096, 10), (1, 12_345, 10), (1, 0, 10), (1, 3, 10)]);
-        assert_eq!(plan.space, 4 * 4096 + 16_384);
         let (root, changed) = &plan.changed[0];
         assert_eq!((*root, changed.nlink, changed.mtime, changed.ctime), (Ino::ROOT, 4, NOW, NOW));
         assert_eq!(changed.atime, TIME);

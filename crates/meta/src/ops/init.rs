@@ -3,9 +3,12 @@
 use async_trait::async_trait;
 use shoal_format::{Attr, FileType, Ino, Settings, Time};
 
+use super::owners::{count_owners, put_owners};
 use super::settings::settings;
+use crate::changelog::{LogEntry, LogWriter};
 use crate::engine::Txn;
 use crate::error::MetaError;
+use crate::record::DirUsage;
 use crate::retry::Operation;
 
 /// Creates the volume `settings` describe; with `force`, replaces the setting of the volume that is there.
@@ -37,6 +40,10 @@ impl Operation for Init<'_> {
         txn.put_setting(&setting.to_json()).await?;
         if txn.attr(Ino::ROOT).await?.is_none() {
             txn.insert_attrs(&[(Ino::ROOT, directory(0o777, self.now))]).await?;
+            if setting.dir_stats {
+                // Clients that begin at once would each count what the others have still to add.
+                txn.put_dir_usage(&[(Ino::ROOT, DirUsage::default())]).await?;
+            }
         }
         ensure_trash(txn, &setting, self.now).await
     }
@@ -46,6 +53,7 @@ impl Operation for Init<'_> {
 pub(crate) struct UpdateSettings<'a> {
     pub(crate) at: &'a str,
     pub(crate) settings: &'a Settings,
+    pub(crate) log: &'a LogWriter,
     pub(crate) now: Time,
 }
 
@@ -61,9 +69,29 @@ impl Operation for UpdateSettings<'_> {
                 old.name
             )));
         }
-        txn.put_setting(&self.settings.to_json()).await?;
-        ensure_trash(txn, self.settings, self.now).await
+        change_settings(txn, &old, self.settings, self.log, self.now).await
     }
+}
+
+/// Puts `new` in the place of the setting `old`, with what begins to be kept from now on.
+pub(crate) async fn change_settings(
+    txn: &dyn Txn,
+    old: &Settings,
+    new: &Settings,
+    log: &LogWriter,
+    now: Time,
+) -> Result<(), MetaError> {
+    txn.put_setting(&new.to_json()).await?;
+    if new.user_group_quota && !old.user_group_quota {
+        put_owners(txn, &count_owners(txn).await?).await?;
+        log.append(txn, new, now, || LogEntry::new("INIT_ENABLE_USERGROUPQUOTA")).await?;
+    }
+    if new.dir_stats && !old.dir_stats {
+        // What was recorded before is out of date: unknown use is counted when it is needed.
+        txn.forget_dir_usage().await?;
+        log.append(txn, new, now, || LogEntry::new("INIT_ENABLE_DIRSTATS")).await?;
+    }
+    ensure_trash(txn, new, now).await
 }
 
 async fn ensure_trash(txn: &dyn Txn, settings: &Settings, now: Time) -> Result<(), MetaError> {

@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use shoal_format::{Attr, FileType, Ino, Time, attr_flag};
+use shoal_format::{Attr, FileType, Ino, Time};
 
+use super::create::inherit;
 use super::import::import;
 use super::import_plan::{ImportBatch, ImportEntry};
 use super::lookup::lookup;
 use super::path::components;
 use super::settings::settings_for_change;
+use crate::changelog::LogWriter;
 use crate::engine::{Records, Txn};
 use crate::error::MetaError;
 use crate::name::show_name;
@@ -38,10 +40,9 @@ pub(crate) struct CreatePath<'a> {
     pub(crate) at: &'a str,
     pub(crate) path: &'a [u8],
     pub(crate) how: MkdirP,
+    pub(crate) log: &'a LogWriter,
     pub(crate) now: Time,
 }
-
-const SETGID: u16 = 0o2000;
 
 #[async_trait]
 impl Operation for CreatePath<'_> {
@@ -64,7 +65,11 @@ impl Operation for CreatePath<'_> {
             (ino, attr) = (entry.ino, entry.attr.clone());
             batch.entries.push(entry);
         }
-        import(txn, &settings, &batch, self.now).await?;
+        match import(txn, &settings, &batch, self.log, self.now).await {
+            // Another client made the same directory meanwhile: the next attempt finds it.
+            Err(MetaError::Exists { .. }) => return Err(MetaError::Contended { at: self.at.to_owned() }),
+            done => done?,
+        }
         let attr = txn.attr(ino).await?.ok_or_else(|| MetaError::no_inode(ino))?;
         Ok((ino, attr))
     }
@@ -97,12 +102,7 @@ impl CreatePath<'_> {
         let mut attr = Attr::new(FileType::Directory, self.how.mode, parent, self.now);
         attr.uid = self.how.uid;
         attr.gid = self.how.gid;
-        attr.flags = above.flags & attr_flag::SKIP_TRASH;
-        attr.tier = above.tier;
-        if above.mode & SETGID != 0 {
-            attr.gid = above.gid;
-            attr.mode |= SETGID;
-        }
+        inherit(&mut attr, above);
         let name = Bytes::copy_from_slice(name);
         ImportEntry { parent, name, ino, attr, symlink: None, xattrs: Vec::new(), chunks: Vec::new() }
     }

@@ -1,24 +1,67 @@
-//! Accounting of directories: statistics of their children and quotas of the trees above them (spec section 16).
+//! Use of directories: statistics of their children, and which directories lie above them (spec section 16).
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
+use parking_lot::Mutex;
 use shoal_format::Ino;
 
 use super::readdir::PAGE;
+use crate::effects::Effects;
 use crate::engine::{Records, Txn};
 use crate::error::MetaError;
 use crate::name::show_name;
-use crate::record::{DirQuota, DirUsage};
+use crate::record::DirUsage;
 
 /// Deepest path that is walked up to find quotas; a longer one is a cycle in damaged metadata.
 const DEPTH_MAX: usize = 4096;
 
+/// Directories remembered as known; beyond it all are looked at again.
+const KNOWN_MAX: usize = 100_000;
+
+/// Directories whose use a client knows to be recorded.
+///
+/// A client that sums use up must not hold use back for a directory whose use is not recorded: whoever records it counts it from the
+/// listing, where what is held back shows already, and would have it twice.
+#[derive(Debug, Default)]
+pub(crate) struct KnownDirs(Mutex<HashSet<Ino>>);
+
+impl KnownDirs {
+    /// Records the use of directories that `effects` change and that have no record, and takes them out of what is to be written
+    /// later.
+    pub(crate) async fn record_others(&self, txn: &dyn Txn, effects: &mut Effects) -> Result<(), MetaError> {
+        for (dir, more) in effects.dirs.iter_mut().filter(|(_, more)| **more != DirUsage::default()) {
+            if self.0.lock().contains(dir) || txn.dir_usage(*dir).await?.is_some() {
+                continue;
+            }
+            // Another client that wants to count it waits here, and finds it recorded.
+            if txn.attrs_locked(&[*dir]).await?.iter().all(Option::is_none) {
+                continue;
+            }
+            if !txn.add_dir_usage(&[(*dir, DirUsage::default())]).await?.is_empty() {
+                txn.put_dir_usage(&[(*dir, count_children(txn, *dir).await?)]).await?;
+                *more = DirUsage::default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the directories of a change that is committed.
+    pub(crate) fn add(&self, effects: &Effects) {
+        let mut known = self.0.lock();
+        if known.len() + effects.dirs.len() > KNOWN_MAX {
+            known.clear();
+        }
+        known.extend(effects.dirs.keys());
+    }
+}
+
 /// Adds to the statistics of directories; where they are unknown they are counted from the listing, which must hold the
-/// new children already.
+/// new children already. Directories that are gone have none.
 pub(crate) async fn add_dir_usage(txn: &dyn Txn, usage: &[(Ino, DirUsage)]) -> Result<(), MetaError> {
     let unknown = txn.add_dir_usage(usage).await?;
+    let found = txn.attrs(&unknown).await?;
     let mut counted = Vec::with_capacity(unknown.len());
-    for dir in unknown {
+    for (dir, _) in unknown.into_iter().zip(found).filter(|(_, attr)| attr.is_some()) {
         counted.push((dir, count_children(txn, dir).await?));
     }
     txn.put_dir_usage(&counted).await
@@ -37,29 +80,8 @@ async fn count_children(records: &dyn Records, dir: Ino) -> Result<DirUsage, Met
     }
 }
 
-/// Charges what was added below each directory to every quota set on it or above it. `NoSpace` where one is exceeded.
-pub(crate) async fn charge_quotas(txn: &dyn Txn, added: &[(Ino, DirUsage)]) -> Result<(), MetaError> {
-    let quotas: BTreeMap<Ino, DirQuota> = txn.dir_quotas().await?.into_iter().map(|quota| (quota.ino, quota)).collect();
-    if quotas.is_empty() {
-        return Ok(());
-    }
-    let mut charges: BTreeMap<Ino, DirUsage> = BTreeMap::new();
-    for (dir, usage) in added {
-        for ino in with_ancestors(txn, *dir).await? {
-            if quotas.contains_key(&ino) {
-                charges.entry(ino).or_default().add(*usage);
-            }
-        }
-    }
-    for (ino, charge) in charges {
-        check_quota(&quotas[&ino], charge)?;
-        txn.add_quota_usage(ino, charge.space, charge.inodes).await?;
-    }
-    Ok(())
-}
-
 /// `dir` and the directories above it.
-async fn with_ancestors(records: &dyn Records, dir: Ino) -> Result<Vec<Ino>, MetaError> {
+pub(crate) async fn with_ancestors(records: &dyn Records, dir: Ino) -> Result<Vec<Ino>, MetaError> {
     let mut chain = vec![dir];
     let mut ino = dir;
     while ino != Ino::ROOT && !ino.is_trash() {
@@ -71,19 +93,6 @@ async fn with_ancestors(records: &dyn Records, dir: Ino) -> Result<Vec<Ino>, Met
         }
     }
     Ok(chain)
-}
-
-fn check_quota(quota: &DirQuota, charge: DirUsage) -> Result<(), MetaError> {
-    let exceeded = |limit: i64, used: i64, more: i64| limit > 0 && used.saturating_add(more) > limit;
-    if exceeded(quota.max_space, quota.used_space, charge.space) {
-        let (limit, ino) = (quota.max_space, quota.ino);
-        return Err(MetaError::NoSpace { what: format!("the quota of {limit} bytes on directory {ino} is exceeded") });
-    }
-    if exceeded(quota.max_inodes, quota.used_inodes, charge.inodes) {
-        let (limit, ino) = (quota.max_inodes, quota.ino);
-        return Err(MetaError::NoSpace { what: format!("the quota of {limit} inodes on directory {ino} is exceeded") });
-    }
-    Ok(())
 }
 
 /// A name in a directory as messages say it.

@@ -77,7 +77,7 @@ pub(super) async fn tree_reads_back(case: &Case) {
         .file(dir, b"f", file, 10)
         .xattr(b"user.a", b"1")
         .xattr(b"user.empty", b"")
-        .xattr(b"user.\xff", b"\0\xff")
+        .xattr("user.é".as_bytes(), b"\0\xff")
         .symlink(dir, b"l", link, b"../\xff target")
         .entry(dir, b"p", fifo, attr(FileType::Fifo, 0o600));
     case.ok(case.meta.import(batch.build()).await);
@@ -99,11 +99,13 @@ pub(super) async fn tree_reads_back(case: &Case) {
     let xattr = async |name: &[u8]| case.ok(case.meta.getxattr(Ino(file), name).await).map(|value| value.to_vec());
     assert_eq!(xattr(b"user.a").await, Some(b"1".to_vec()));
     assert_eq!(xattr(b"user.empty").await, Some(Vec::new()));
-    assert_eq!(xattr(b"user.\xff").await, Some(b"\0\xff".to_vec()));
+    assert_eq!(xattr("user.é".as_bytes()).await, Some(b"\0\xff".to_vec()));
+    assert_eq!(xattr(b"user.A").await, None);
+    assert_eq!(xattr(b"user.\xff").await, None);
     assert_eq!(xattr(b"user.b").await, None);
     assert_eq!(xattr(b"system.posix_acl_access").await, None);
     let names = case.ok(case.meta.listxattr(Ino(file)).await);
-    assert_eq!(names, [&b"user.a"[..], b"user.empty", b"user.\xff"]);
+    assert_eq!(names, [&b"user.a"[..], b"user.empty", "user.é".as_bytes()]);
 
     let listed = case.ok(case.meta.readdir(Ino(dir)).await);
     let names: Vec<_> = listed.iter().map(|entry| (entry.name.to_vec(), entry.ino.0, entry.kind)).collect();
@@ -118,6 +120,24 @@ pub(super) async fn tree_reads_back(case: &Case) {
     assert_eq!(listed[0].attr.as_ref(), Some(&got));
     assert_eq!(case.meta.readdir(Ino(file)).await.expect_err("a file").kind(), ErrorKind::Invalid);
     assert_eq!(case.meta.readdir(Ino(9999)).await.expect_err("nothing").kind(), ErrorKind::NotFound);
+}
+
+/// Servers hold the names of extended attributes as text.
+pub(super) async fn attribute_names_that_are_no_text_are_kept_or_refused(case: &Case) {
+    case.init().await;
+    let file = case.ok(case.meta.alloc_inodes(1).await).start;
+    let batch = BatchBuilder::new().file(1, b"f", file, 0).xattr(b"user.\xff", b"1");
+    match case.meta.import(batch.build()).await {
+        Ok(()) => {
+            assert_eq!(case.some(case.meta.getxattr(Ino(file), b"user.\xff").await), "1");
+            assert_eq!(case.ok(case.meta.listxattr(Ino(file)).await), [&b"user.\xff"[..]]);
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains("user.\\xff"), "{error}");
+            assert_eq!(case.ok(case.meta.lookup(Ino::ROOT, b"f").await), None);
+        }
+    }
 }
 
 pub(super) async fn names_are_bytes(case: &Case) {

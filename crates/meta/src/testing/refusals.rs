@@ -6,7 +6,7 @@ use shoal_types::ErrorKind;
 use super::Case;
 use super::sample::{BatchBuilder, settings};
 use crate::ops::ImportBatch;
-use crate::record::{Counter, IdKind};
+use crate::record::{Counter, IdKind, SliceRef};
 
 /// Everything a refused batch must leave as it was.
 async fn fingerprint(case: &Case) -> impl PartialEq + std::fmt::Debug {
@@ -21,6 +21,15 @@ async fn fingerprint(case: &Case) -> impl PartialEq + std::fmt::Debug {
         case.ok(records.dir_usage(Ino::ROOT).await),
         case.ok(records.next_id(IdKind::Inode).await),
     )
+}
+
+impl Case {
+    /// Whether the engine refuses a reference to a slice that nobody wrote.
+    pub(super) async fn knows_slices(&self, id: u64, size: u32) -> bool {
+        let nobody_wrote = SliceRef { id: id + 1, size, count: 1 };
+        let txn = self.ok(self.engine.begin().await);
+        !self.ok(txn.add_slice_refs(&[nobody_wrote]).await).is_empty()
+    }
 }
 
 /// Imports a batch that must be refused with `kind`; gives the sentence.
@@ -54,8 +63,11 @@ pub(super) async fn taken_inode_and_slice_are_refused(case: &Case) {
     case.ok(case.meta.import(BatchBuilder::new().sliced(1, b"f", f, &slice).build()).await);
     let text = refused(case, BatchBuilder::new().file(1, b"g", f, 0).build(), ErrorKind::Conflict).await;
     assert_eq!(text, format!("inode {f} exists already"));
-    let text = refused(case, BatchBuilder::new().sliced(1, b"g", f + 1, &slice).build(), ErrorKind::Conflict).await;
-    assert_eq!(text, format!("slice {s} exists already"));
+    // Not every engine has a record of a slice with one reference.
+    if case.knows_slices(s, 10).await {
+        let text = refused(case, BatchBuilder::new().sliced(1, b"g", f + 1, &slice).build(), ErrorKind::Conflict).await;
+        assert_eq!(text, format!("slice {s} exists already"));
+    }
     let twice = BatchBuilder::new().file(1, b"g", f + 1, 0).file(1, b"h", f + 1, 0);
     refused(case, twice.build(), ErrorKind::Invalid).await;
 }
@@ -96,7 +108,7 @@ pub(super) async fn volume_limits_are_kept(case: &Case) {
 }
 
 pub(super) async fn volumes_that_oblige_writers_are_refused(case: &Case) {
-    case.ok(case.meta.init(&Settings { change_log: true, ..settings() }, false).await);
+    case.ok(case.meta.init(&Settings { min_client_version: "9.9.9".into(), ..settings() }, false).await);
     let f = case.ok(case.meta.alloc_inodes(1).await).start;
     let text = refused(case, BatchBuilder::new().file(1, b"a", f, 0).build(), ErrorKind::Denied).await;
     assert!(text.contains("conform"), "{text}");

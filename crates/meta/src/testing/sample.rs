@@ -1,7 +1,7 @@
 //! Settings and batches that tests of several crates build on.
 
 use bytes::Bytes;
-use shoal_format::{Attr, FileType, Ino, Settings, SliceRecord, Time};
+use shoal_format::{Attr, FileType, Ino, SessionInfo, Settings, SliceRecord, Time};
 
 use crate::ops::{ImportBatch, ImportEntry, ImportLink};
 
@@ -11,6 +11,17 @@ pub const TIME: Time = Time { secs: 1_700_000_000, nanos: 123_456_789 };
 /// Default settings of a volume named `conform`.
 pub fn settings() -> Settings {
     Settings::new("conform", "3a8892bf-10f1-473c-bdf0-b8ed81207873")
+}
+
+/// What a client of a test says about itself.
+pub fn client() -> SessionInfo {
+    SessionInfo {
+        version: "conform 1".into(),
+        host_name: "host".into(),
+        mount_point: "/mnt/conform".into(),
+        process_id: 4711,
+        ..SessionInfo::default()
+    }
 }
 
 /// Builds a batch entry by entry.

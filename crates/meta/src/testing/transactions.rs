@@ -1,12 +1,12 @@
 //! What a transaction promises.
 
 use bytes::Bytes;
-use shoal_format::{FileType, Ino, SliceRecord};
+use shoal_format::{Attr, FileType, Ino, SliceRecord, Time};
 use shoal_runtime::task;
 
 use super::Case;
 use super::sample::{BatchBuilder, attr};
-use crate::record::{ChunkSlices, Counter, IdKind, Xattr};
+use crate::record::{ChunkSlices, Counter, DirTouch, IdKind, Xattr};
 
 pub(super) async fn own_writes_are_seen_inside_and_nothing_outside(case: &Case) {
     case.init().await;
@@ -62,6 +62,24 @@ pub(super) async fn many_attributes_come_in_order(case: &Case) {
         assert_eq!(attr.map(|attr| attr.length), (ino.0 != 9999).then_some(if ino.0 == 1 { 4096 } else { ino.0 }));
     }
     assert_eq!(case.ok(case.meta.getattrs(&[]).await), []);
+}
+
+pub(super) async fn touching_directories_adds_to_what_is_there(case: &Case) {
+    case.init().await;
+    let d = case.ok(case.meta.alloc_inodes(1).await).start;
+    case.ok(case.meta.import(BatchBuilder::new().dir(1, b"d", d).build()).await);
+    let before = case.some(case.meta.getattr(Ino(d)).await);
+    let (mtime, ctime) = (Time { secs: 5, nanos: 123_456_789 }, Time { secs: -6, nanos: 1 });
+    let touch = |ino, nlink| DirTouch { ino, nlink, mtime, ctime };
+    let txn = case.ok(case.engine.begin().await);
+    case.ok(txn.touch_dirs(&[touch(Ino::ROOT, 0), touch(Ino(d), 3), touch(Ino(d), -1)]).await);
+    assert_eq!(case.ok(txn.attrs_locked(&[Ino(d), Ino(999)]).await)[0].as_ref().map(|attr| attr.nlink), Some(4));
+    case.ok(txn.commit().await);
+    assert_eq!(case.some(case.meta.getattr(Ino(d)).await), Attr { nlink: 4, mtime, ctime, ..before });
+    assert_eq!(case.some(case.meta.getattr(Ino::ROOT).await).mtime, mtime);
+    let txn = case.ok(case.engine.begin().await);
+    let error = txn.touch_dirs(&[touch(Ino::ROOT, 1), touch(Ino(999), 1)]).await.expect_err("no such directory");
+    assert_eq!(error.to_string(), "inode 999 does not exist");
 }
 
 pub(super) async fn writers_take_turns(case: &Case) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use shoal_net::testing::TestCa;
-use shoal_net::{Credentials, Endpoint, EndpointConfig, NetError, Role};
+use shoal_net::{Credentials, Endpoint, EndpointConfig, NetError, Renewal, Role, ca};
 use shoal_runtime::metrics::Registry;
 use shoal_types::ErrorKind;
+use shoal_wire::{Request, Response};
 
 use crate::raw::{self, Files};
 use crate::support::{Blocks, PATIENCE, block, eventually, loopback, metric, whole};
@@ -136,6 +137,61 @@ async fn an_expired_client_is_refused_and_told_so() {
 }
 
 #[tokio::test]
+async fn certificates_that_begin_later_are_refused_by_either_side() {
+    let ca = TestCa::new("g");
+    let (node, client) = (Peer::new(ca.issue_not_yet_valid(Role::Node, "n1")), Peer::new(ca.issue(Role::Client, "c1")));
+    denied(&client, &node).await;
+    assert_eq!((client.refused("not_yet_valid"), client.refused("expired")), (1, 0));
+
+    let (node, client) = (Peer::new(ca.issue(Role::Node, "n1")), Peer::new(ca.issue_not_yet_valid(Role::Client, "c1")));
+    let error = denied(&client, &node).await;
+    assert!(error.to_string().contains("the peer refuses this process's"), "{error}");
+    eventually("the node counts it", || node.refused("not_yet_valid") == 1).await;
+}
+
+/// Who the node takes `client` for.
+async fn seen_as(client: &Peer, node: &Peer) -> String {
+    match client.endpoint.call(node.endpoint.local_addr(), &Request::View, PATIENCE).await.unwrap() {
+        Response::View(name) => String::from_utf8(name.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_uses_new_credentials_for_new_connections_and_keeps_the_old_ones() {
+    let ca = TestCa::new("g");
+    let (node, client) = (Peer::new(ca.issue(Role::Node, "n1")), Peer::new(ca.issue(Role::Client, "c1")));
+    assert_eq!(seen_as(&client, &node).await, "shoal://g/client/c1");
+    client.endpoint.reload(&ca.issue(Role::Client, "c2")).unwrap();
+    assert_eq!(seen_as(&client, &node).await, "shoal://g/client/c1");
+    assert_eq!(metric(&client.metrics, r#"shoal_net_connections{direction="outbound"}"#), 1);
+    client.endpoint.forget(node.endpoint.local_addr());
+    assert_eq!(seen_as(&client, &node).await, "shoal://g/client/c2");
+}
+
+#[tokio::test]
+async fn a_node_uses_new_credentials_and_authorities_for_new_connections_and_keeps_the_old_ones() {
+    let (ca, other) = (TestCa::new("g"), TestCa::new("g"));
+    let (node, old) = (Peer::new(ca.issue(Role::Node, "n1")), Peer::new(ca.issue(Role::Client, "c1")));
+    assert_eq!(seen_as(&old, &node).await, "shoal://g/client/c1");
+    // What it had is no longer shown to anybody: who comes now finds the expired one.
+    node.endpoint.reload(&ca.issue_expired(Role::Node, "n1")).unwrap();
+    let late = Peer::new(ca.issue(Role::Client, "c2"));
+    denied(&late, &node).await;
+    assert_eq!(late.refused("expired"), 1);
+    // Another authority: its clients are taken, those of the one before no more.
+    node.endpoint.reload(&other.issue(Role::Node, "n1")).unwrap();
+    let new = Peer::new(other.issue(Role::Client, "c3"));
+    assert_eq!(seen_as(&new, &node).await, "shoal://g/client/c3");
+    late.endpoint.forget(node.endpoint.local_addr());
+    denied(&late, &node).await;
+    // The connection from before is the same one still.
+    assert_eq!(seen_as(&old, &node).await, "shoal://g/client/c1");
+    assert_eq!(metric(&old.metrics, "shoal_net_handshake_failures_total"), 0);
+    assert_eq!(metric(&node.metrics, r#"shoal_net_connections{direction="inbound"}"#), 2);
+}
+
+#[tokio::test]
 async fn new_credentials_work_without_a_new_endpoint() {
     let ca = TestCa::new("g");
     let node = Peer::new(ca.issue_expired(Role::Node, "n1"));
@@ -145,4 +201,61 @@ async fn new_credentials_work_without_a_new_endpoint() {
     client.endpoint.forget(node.endpoint.local_addr());
     let reply = client.endpoint.get(node.endpoint.local_addr(), &whole(block("good", 9))).await.unwrap();
     assert_eq!(reply.body.collect().await.unwrap().len(), 9);
+}
+
+#[tokio::test]
+async fn certificates_replaced_on_disk_come_into_use_and_bad_ones_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let [old_ca, new_ca, node_dir] = ["old-ca", "new-ca", "node"].map(|name| dir.path().join(name));
+    let issue = |ca_dir, role, name: &str| {
+        let out = dir.path().join(name);
+        ca::issue(ca_dir, role, name, &out, 9).unwrap();
+        Peer::new(Credentials::load(&out).unwrap())
+    };
+    for ca_dir in [&old_ca, &new_ca] {
+        ca::init(ca_dir, "g", false).unwrap();
+    }
+    let of_old = issue(&old_ca, Role::Client, "c-old");
+    let of_new = issue(&new_ca, Role::Client, "c-new");
+    ca::issue(&old_ca, Role::Node, "n1", &node_dir, 9).unwrap();
+    let credentials = Credentials::load(&node_dir).unwrap();
+    let node = Peer::new(credentials.clone());
+    let mut renewal = Renewal::new(node.endpoint.clone(), credentials.identity().clone(), &node_dir);
+    let ask = async |client: &Peer| client.endpoint.get(node.endpoint.local_addr(), &whole(block("good", 1))).await;
+    let reloads = |outcome: &str| {
+        metric(&node.metrics, &format!(r#"shoal_net_certificate_reloads_total{{outcome="{outcome}"}}"#))
+    };
+    ask(&of_old).await.unwrap();
+    renewal.look().await;
+    assert_eq!((reloads("ok"), reloads("refused")), (0, 0), "nothing has changed");
+
+    // A certificate of the new authority, and both authorities trusted.
+    ca::renew(&new_ca, Role::Node, "n1", &node_dir, 30).unwrap();
+    let both = [&old_ca, &new_ca].map(|ca_dir| std::fs::read_to_string(ca_dir.join("ca.pem")).unwrap()).concat();
+    std::fs::write(node_dir.join("ca.pem"), both).unwrap();
+    let expiry = metric(&node.metrics, "shoal_net_certificate_expiry_seconds");
+    renewal.look().await;
+    assert_eq!((reloads("ok"), reloads("refused")), (1, 0));
+    assert!(metric(&node.metrics, "shoal_net_certificate_expiry_seconds") > expiry + 20 * 86_400);
+    ask(&of_new).await.unwrap();
+    ask(&of_old).await.unwrap();
+
+    // Half a change: the key is not the certificate's.
+    let key = std::fs::read(node_dir.join("key.pem")).unwrap();
+    std::fs::write(node_dir.join("key.pem"), std::fs::read(dir.path().join("c-new/key.pem")).unwrap()).unwrap();
+    renewal.look().await;
+    renewal.look().await;
+    assert_eq!((reloads("ok"), reloads("refused")), (1, 1), "said once for the same files");
+    ask(&issue(&new_ca, Role::Client, "c-2")).await.unwrap();
+    // Another role is another process.
+    for name in ["key.pem", "cert.pem"] {
+        std::fs::copy(dir.path().join("c-new").join(name), node_dir.join(name)).unwrap();
+    }
+    renewal.reload().await;
+    assert_eq!((reloads("ok"), reloads("refused")), (1, 2));
+    std::fs::write(node_dir.join("key.pem"), key).unwrap();
+    ca::renew(&new_ca, Role::Node, "n1", &node_dir, 30).unwrap();
+    renewal.reload().await;
+    assert_eq!((reloads("ok"), reloads("refused")), (2, 2));
+    ask(&issue(&new_ca, Role::Client, "c-3")).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use shoal_net::{Endpoint, EndpointConfig, NetError, Role};
 use shoal_runtime::metrics::Registry;
 use shoal_types::{ErrorKind, Tier};
-use shoal_wire::{FrameHeader, FrameKind, GetHead, MAX_KEYS, Request, Response, Status};
+use shoal_wire::{FrameHeader, FrameKind, GetHead, MAX_KEYS, Request, Response, Status, VERSION};
 
 use crate::raw::{self, Files};
 use crate::support::{Blocks, PATIENCE, Pair, block, eventually, loopback, progress, whole};
@@ -48,7 +48,7 @@ fn metric_of_calls(pair: &Pair, outcome: &str) -> u64 {
 async fn a_stream_brings_every_answer_and_its_end() {
     let pair = Pair::new();
     let keys = vec![block("a", 1); 300];
-    let mut stream = pair.client.call_stream(pair.peer(), &Request::Warm { keys }).await.unwrap();
+    let mut stream = pair.client.call_stream(pair.peer(), &Request::Warm { keys, from: None }).await.unwrap();
     for i in 1..=300 {
         assert_eq!(stream.next().await.unwrap(), Some(progress(i, i == 300)));
     }
@@ -78,7 +78,7 @@ async fn a_watch_ends_with_an_error_when_its_node_goes() {
 async fn a_request_over_its_bound_is_not_sent() {
     let pair = Pair::new();
     let keys = vec![block("a", 1); MAX_KEYS + 1];
-    let error = pair.client.call(pair.peer(), &Request::Warm { keys }, PATIENCE).await.unwrap_err();
+    let error = pair.client.call(pair.peer(), &Request::Warm { keys, from: None }, PATIENCE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
@@ -106,7 +106,7 @@ async fn an_old_node_answers_a_newer_version_with_a_sentence() {
     let get = ask_raw(&files, &node, &[FrameKind::Get as u8, 9, 1, 2, 255, 255, 255, 255, 7, 7]).await.unwrap();
     let head = GetHead::decode(&get[FrameHeader::BYTES..]).unwrap();
     assert_eq!(head.status, Status::Invalid);
-    assert_eq!(head.message, "the peer speaks wire version 9, this process speaks 1: upgrade the older of the two");
+    assert_eq!(head.message, "the peer speaks wire version 9, this process speaks 2: upgrade the older of the two");
 }
 
 #[tokio::test]
@@ -124,7 +124,14 @@ async fn an_old_node_answers_a_newer_control_request_with_a_sentence() {
 async fn bytes_that_are_no_request_are_answered_and_hurt_nobody() {
     let files = Files::new();
     let node = node(&files);
-    for bytes in [&b""[..], &[1, 1, 0], &[77; 40], &[2, 1, 0, 0, 0, 0, 0, 0], &[1, 1, 0, 0, 3, 0, 0, 0, 9, 9, 9]] {
+    for bytes in [
+        &b""[..],
+        &[1, VERSION, 0],
+        &[77; 40],
+        &[2, VERSION, 0, 0, 0, 0, 0, 0],
+        &[1, VERSION, 0, 0, 3, 0, 0, 0, 9, 9, 9],
+        &[5, VERSION, 0, 0, 3, 0, 0, 0, 9, 9, 9],
+    ] {
         let answer = ask_raw(&files, &node, bytes).await.unwrap();
         let head = GetHead::decode(&answer[FrameHeader::BYTES..]).unwrap();
         assert_eq!(head.status, Status::Corrupt, "{bytes:?}");
@@ -142,7 +149,7 @@ async fn a_new_node_that_answers_in_another_version_is_invalid() {
     let serving = shoal_runtime::task::spawn("test-raw", async move {
         let connection = server.accept().await.unwrap().await.unwrap();
         let (mut outbound, _inbound) = connection.accept_bi().await.unwrap();
-        outbound.write_all(&[FrameKind::GetHead as u8, 2, 0, 0, 0, 0, 0, 0]).await.unwrap();
+        outbound.write_all(&[FrameKind::GetHead as u8, VERSION + 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
         outbound.finish().unwrap();
         connection.closed().await
     });

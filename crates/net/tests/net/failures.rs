@@ -11,7 +11,7 @@ use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
 use shoal_types::checksum::crc32c;
 use shoal_types::{BlockRange, ErrorKind, Tier};
-use shoal_wire::chunk::ChunkHeader;
+use shoal_wire::chunk::{ChunkHeader, encode_run};
 use shoal_wire::{GetHead, GetRequest, Status};
 
 use crate::raw::{self, Files};
@@ -314,7 +314,9 @@ async fn lying_node(files: &Files, answer: fn(&[u8]) -> Vec<u8>) -> SocketAddr {
     addr
 }
 
+/// A run of one chunk.
 fn chunk(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&encode_run(1));
     out.extend_from_slice(&ChunkHeader { len: bytes.len() as u32, crc: crc32c(bytes) }.encode());
     out.extend_from_slice(bytes);
 }
@@ -350,22 +352,44 @@ async fn a_flipped_bit_is_corrupt_and_none_of_its_chunk_is_handed_out() {
 
 #[tokio::test]
 async fn chunks_of_impossible_length_are_corrupt() {
-    let (kind, got) = lie(|_| ChunkHeader { len: 0, crc: 0 }.encode().to_vec()).await;
+    fn run(len: u32) -> Vec<u8> {
+        [&encode_run(1)[..], &ChunkHeader { len, crc: 0 }.encode()].concat()
+    }
+    let (kind, got) = lie(|_| run(0)).await;
     assert_eq!((kind, got.len()), (ErrorKind::Corrupt, 0));
-    let (kind, _) = lie(|_| ChunkHeader { len: u32::MAX, crc: 0 }.encode().to_vec()).await;
+    let (kind, _) = lie(|_| run(u32::MAX)).await;
     assert_eq!(kind, ErrorKind::Corrupt);
+    let (kind, _) = lie(|_| vec![0; 12]).await;
+    assert_eq!(kind, ErrorKind::Corrupt, "a run without chunks");
     let (kind, got) = lie(|bytes| {
         let mut out = Vec::new();
         for part in bytes.chunks(131_072) {
             chunk(&mut out, part);
         }
         // The last chunk's header promises one byte more than the body has left.
-        let last = 2 * (131_072 + 8);
+        let last = 2 * (131_072 + 12) + 4;
         out[last] += 1;
         out
     })
     .await;
     assert_eq!((kind, got.len()), (ErrorKind::Corrupt, 262_144));
+}
+
+#[tokio::test]
+async fn one_table_may_hold_many_chunks_and_each_is_checked() {
+    let (kind, got) = lie(|bytes| {
+        let mut out = encode_run(30).to_vec();
+        for (number, part) in bytes.chunks(10_000).enumerate() {
+            let crc = crc32c(part) ^ u32::from(number == 20);
+            out.extend_from_slice(&ChunkHeader { len: 10_000, crc }.encode());
+        }
+        out.extend_from_slice(bytes);
+        out
+    })
+    .await;
+    // Pieces are given on whole: the one in which the bad chunk begins is not.
+    assert_eq!(kind, ErrorKind::Corrupt);
+    assert!(got.len() <= 200_000 && got == bytes(BlockRange::new(0, got.len() as u32)), "{}", got.len());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use shoal_net::testing::TestCa;
 use shoal_net::{Endpoint, EndpointConfig, GetSink, PeerIdentity, ResponseSink, Role, Service};
 use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
-use shoal_types::{BlockKey, BlockRange, Class, OriginId, Tier};
+use shoal_types::{BlockKey, BlockRange, OriginId, Tier};
 use shoal_wire::{GetHead, GetRequest, Request, Response, Status};
 
 /// Longest wait for something that must happen: the machine may be slow, so only a real failure gets here.
@@ -34,7 +34,7 @@ pub fn block(how: &str, len: u32) -> BlockKey {
 
 /// Asks for all of a block.
 pub fn whole(key: BlockKey) -> GetRequest {
-    GetRequest { key, range: BlockRange::WHOLE, class: Class::Foreground, deadline_ms: 0, epoch: 1 }
+    GetRequest { epoch: 1, ..GetRequest::new(key, BlockRange::WHOLE) }
 }
 
 /// Serves blocks by the first part of their name.
@@ -115,11 +115,12 @@ impl Service for Blocks {
                 let tiers = keys.iter().map(|key| (key.object().len() % 2 == 0).then_some(Tier::Nvme)).collect();
                 out.send(Response::Has { tiers }).await.unwrap();
             }
-            Request::Warm { keys } => {
+            Request::Warm { keys, .. } => {
                 for (i, _) in keys.iter().enumerate() {
                     out.send(progress(i as u64 + 1, i + 1 == keys.len())).await.unwrap();
                 }
             }
+            Request::Drain => panic!("nobody drains this peer"),
             Request::View => {
                 out.send(Response::View(peer.to_string().into())).await.unwrap();
             }

@@ -63,7 +63,7 @@ impl HttpServer {
             bucket: format!("http://{}/b", self.address),
             access_key: "AK".into(),
             secret_key: "SK".into(),
-            session_token: String::new(),
+            ..Location::default()
         }
     }
 

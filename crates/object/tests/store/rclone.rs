@@ -65,7 +65,7 @@ impl Rclone {
             bucket: format!("http://{}/{bucket}", self.address),
             access_key: "shoal-key".into(),
             secret_key: secret_key.into(),
-            session_token: String::new(),
+            ..Location::default()
         };
         open(&location, &ObjectOptions::default(), &Registry::new()).unwrap()
     }

@@ -70,6 +70,20 @@ async fn the_checksum_can_be_switched_off_by_the_bucket_url() {
 }
 
 #[tokio::test]
+async fn puts_name_the_storage_class_of_their_store() {
+    let server = HttpServer::start([reply("200 OK", "", b""), reply("200 OK", "", b"")]).await;
+    let plain = server.location();
+    let archive = Location { storage_class: "GLACIER".into(), ..server.location() };
+    for location in [plain, archive] {
+        let store = open(&location, &quick(), &Registry::new()).unwrap();
+        store.put("k", Bytes::from_static(BODY)).await.unwrap();
+    }
+    let requests = server.requests();
+    let classes: Vec<_> = requests.iter().map(|head| header(head, "x-amz-storage-class")).collect();
+    assert_eq!(classes, [None, Some("GLACIER")]);
+}
+
+#[tokio::test]
 async fn a_body_cut_midway_is_resumed_from_the_byte_reached() {
     let rest = "ETag: \"e\"\r\nContent-Range: bytes 8-19/20";
     let server = HttpServer::start([

@@ -33,7 +33,11 @@ struct Shared {
     /// Most bytes kept idle.
     limit: usize,
     idle: Mutex<Idle>,
+    mapped: Arc<Mapped>,
 }
+
+/// Length of each living mapping of a pool, by its first address.
+type Mapped = Mutex<BTreeMap<usize, usize>>;
 
 #[derive(Default)]
 struct Idle {
@@ -52,7 +56,7 @@ impl Pool {
     /// A pool that keeps at most `limit` idle bytes.
     pub(crate) fn new(limit: u64) -> Pool {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Pool(Arc::new(Shared { limit, idle: Mutex::default() }))
+        Pool(Arc::new(Shared { limit, idle: Mutex::default(), mapped: Arc::default() }))
     }
 
     /// A buffer of at least `len` bytes, rounded up to whole pages. Its contents are unspecified.
@@ -71,11 +75,19 @@ impl Pool {
         Buf { memory: Some(memory), len, home: Arc::clone(&self.0) }
     }
 
+    /// Whether `bytes` lie in memory of the pool. Not empty.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let start = bytes.as_ptr() as usize;
+        let mapped = self.0.mapped.lock();
+        mapped.range(..=start).next_back().is_some_and(|(first, len)| start + bytes.len() <= first + len)
+    }
+
     /// New memory of `capacity`; what else was carved from the same mapping becomes idle.
     fn map(&self, capacity: usize) -> Memory {
         let bytes = if capacity >= OWN_MAPPING_MIN { capacity } else { HUGE_PAGE };
-        let mapping = Arc::new(Mapping::new(bytes));
-        let piece = |n: usize| Memory { mapping: Arc::clone(&mapping), offset: n * capacity, capacity };
+        let mapping = Arc::new(Mapping::new(bytes, &self.0.mapped));
+        let piece =
+            |n: usize| Memory { mapping: Arc::clone(&mapping), offset: n * capacity, capacity, whole: capacity };
         (1..bytes / capacity).for_each(|n| self.0.keep(piece(n)));
         piece(0)
     }
@@ -105,6 +117,32 @@ impl Buf {
     /// Bytes of memory it occupies.
     pub(crate) fn capacity(&self) -> usize {
         self.memory().capacity
+    }
+
+    /// The first `len` bytes, a multiple of [`ALIGN`], and the rest, if there are more. Parts that are not joined again are unmapped instead
+    /// of recycled.
+    pub(crate) fn split(mut self, len: usize) -> (Buf, Option<Buf>) {
+        if len >= self.len {
+            return (self, None);
+        }
+        assert!(len.is_multiple_of(ALIGN), "a part is whole pages");
+        let Memory { mapping, offset, capacity, whole } = self.memory.take().expect("taken only by drop");
+        let rest = Memory { mapping: Arc::clone(&mapping), offset: offset + len, capacity: capacity - len, whole };
+        let first = Memory { mapping, offset, capacity: len, whole };
+        let home = Arc::clone(&self.home);
+        let rest = Buf { memory: Some(rest), len: self.len - len, home: Arc::clone(&home) };
+        (Buf { memory: Some(first), len, home }, Some(rest))
+    }
+
+    /// The inverse of [`Buf::split`].
+    pub(crate) fn join(mut self, mut rest: Buf) -> Buf {
+        let (Some(first), Some(second)) = (self.memory.take(), rest.memory.take()) else {
+            unreachable!("taken only by drop")
+        };
+        let neighbours = Arc::ptr_eq(&first.mapping, &second.mapping) && first.offset + first.capacity == second.offset;
+        assert!(neighbours && self.len == first.capacity, "only what was split is joined");
+        let memory = Memory { capacity: first.capacity + second.capacity, ..first };
+        Buf { memory: Some(memory), len: self.len + rest.len, home: Arc::clone(&self.home) }
     }
 
     /// Address of its first byte, for a device that keeps the buffer until the transfer ended.
@@ -142,7 +180,7 @@ impl fmt::Debug for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
+        if let Some(memory) = self.memory.take().filter(|memory| memory.capacity == memory.whole) {
             self.home.keep(memory);
         }
     }
@@ -164,6 +202,8 @@ struct Memory {
     mapping: Arc<Mapping>,
     offset: usize,
     capacity: usize,
+    /// Its capacity before it was split.
+    whole: usize,
 }
 
 impl Memory {
@@ -177,6 +217,8 @@ impl Memory {
 struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
+    /// Lists this mapping from its birth to its end.
+    mapped: Arc<Mapped>,
 }
 
 // SAFETY: a mapping is plain bytes; nothing in it is tied to a thread.
@@ -185,7 +227,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(bytes: usize) -> Mapping {
+    fn new(bytes: usize, mapped: &Arc<Mapped>) -> Mapping {
         let span = bytes + HUGE_PAGE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping touches no memory of ours.
@@ -197,7 +239,7 @@ impl Mapping {
         let back = HUGE_PAGE - front;
         // SAFETY: both trimmed ranges and the advised one lie in the mapping just made, which nobody else knows; all bounds are
         // page-aligned because `bytes` is.
-        unsafe {
+        let start = unsafe {
             let start = raw.cast::<u8>().add(front);
             if front > 0 {
                 libc::munmap(raw, front);
@@ -207,14 +249,17 @@ impl Mapping {
             }
             // Best effort: without huge pages it is only slower.
             libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
-            let start = NonNull::new(start).expect("mmap never returns page zero");
-            Mapping { start, bytes }
-        }
+            NonNull::new(start).expect("mmap never returns page zero")
+        };
+        mapped.lock().insert(start.as_ptr() as usize, bytes);
+        Mapping { start, bytes, mapped: Arc::clone(mapped) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // Before the address may be given out again.
+        self.mapped.lock().remove(&(self.start.as_ptr() as usize));
         // SAFETY: `start` and `bytes` are those of the mapping made in `new`; every `Memory` in it is gone, for each holds an `Arc`.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.bytes);
@@ -249,6 +294,39 @@ mod tests {
         assert_eq!(idle(), 1 << 20);
         drop(bytes);
         assert_eq!(idle(), 2 << 20);
+    }
+
+    #[test]
+    fn parts_are_joined_to_what_they_were_and_a_lost_part_is_not_recycled() {
+        let pool = Pool::new(64 << 20);
+        let idle = || pool.0.idle.lock().bytes;
+        let mut buf = pool.get((4 << 20) + 4096);
+        let capacity = buf.capacity();
+        buf.fill(7);
+        let (a, rest) = buf.split(1 << 20);
+        let (b, c) = rest.unwrap().split(1 << 20);
+        let c = c.unwrap();
+        assert_eq!((a.len(), b.len(), c.len()), (1 << 20, 1 << 20, (2 << 20) + 4096));
+        let whole = a.join(b).join(c);
+        assert!(whole.len() == (4 << 20) + 4096 && whole.iter().all(|&byte| byte == 7) && idle() == 0);
+        drop(whole);
+        assert_eq!(idle(), capacity);
+        let (a, rest) = pool.get((4 << 20) + 4096).split(1 << 20);
+        drop((rest, a));
+        assert_eq!(idle(), 0);
+        let (whole, none) = pool.get(4096).split(8192);
+        assert!(whole.len() == 4096 && none.is_none());
+    }
+
+    #[test]
+    fn a_pool_knows_its_own_memory_and_only_while_it_lives() {
+        let pool = Pool::new(0);
+        let (small, large) = (pool.get(5000), pool.get(3 << 20));
+        let bytes = bytes::Bytes::from_owner(small).slice(100..300);
+        assert!(pool.holds(&large) && pool.holds(&large[1 << 20..]) && pool.holds(&bytes));
+        assert!(!pool.holds(&[7; 100]) && !Pool::new(0).holds(&large));
+        drop((large, bytes));
+        assert!(pool.0.mapped.lock().is_empty());
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Deref;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
 
-use super::buffer::Buf;
+use super::buffer::{ALIGN, Buf};
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,21 +17,95 @@ pub(crate) enum Op {
     Write,
 }
 
-/// Told how a transfer ended; runs on an I/O thread, so it must be short and never block.
-pub(crate) type Done = Box<dyn FnOnce(io::Result<()>, Buf) + Send>;
+/// Who drives a transfer to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The tokio runtime that asks, which has I/O enabled and goes on running; where there is none, as [`Way::Thread`].
+    Runtime,
+    /// A thread of the device.
+    Thread,
+}
 
-/// One transfer of a whole buffer at a page-aligned file offset.
+/// The memory of a transfer, and which way its bytes go.
+#[derive(Debug)]
+pub(crate) enum Cargo {
+    /// Filled from the file.
+    Fill(Buf),
+    /// Written to the file.
+    Store(Buf),
+    /// Written to the file, and read by others meanwhile.
+    Lent(Lent),
+}
+
+/// Bytes of somebody else that a device can write without a copy: whole pages at a page's boundary. They do not change.
+#[derive(Debug)]
+pub(crate) struct Lent(Bytes);
+
+/// Told how a transfer ended; runs on an I/O thread or in a runtime's task, so it must be short and never block.
+pub(crate) type Done = Box<dyn FnOnce(io::Result<()>, Cargo) + Send>;
+
+/// One transfer of the whole cargo at a page-aligned file offset.
 pub(crate) struct Request {
-    pub(crate) op: Op,
+    pub(crate) way: Way,
     pub(crate) offset: u64,
-    pub(crate) buf: Buf,
+    pub(crate) cargo: Cargo,
     pub(crate) done: Done,
+}
+
+impl Lent {
+    /// `bytes`, if a device can write them as they lie.
+    pub(crate) fn new(bytes: Bytes) -> Option<Lent> {
+        let fits = bytes.len().is_multiple_of(ALIGN) && (bytes.as_ptr() as usize).is_multiple_of(ALIGN);
+        (fits && !bytes.is_empty()).then_some(Lent(bytes))
+    }
+}
+
+impl Cargo {
+    /// Which way its bytes go.
+    pub(crate) fn op(&self) -> Op {
+        match self {
+            Cargo::Fill(_) => Op::Read,
+            Cargo::Store(_) | Cargo::Lent(_) => Op::Write,
+        }
+    }
+
+    /// The buffer, unless the memory is somebody else's.
+    pub(crate) fn into_buf(self) -> Option<Buf> {
+        match self {
+            Cargo::Fill(buf) | Cargo::Store(buf) => Some(buf),
+            Cargo::Lent(_) => None,
+        }
+    }
+
+    /// The buffer that is to be filled.
+    pub(crate) fn fillable(&mut self) -> Option<&mut Buf> {
+        match self {
+            Cargo::Fill(buf) => Some(buf),
+            Cargo::Store(_) | Cargo::Lent(_) => None,
+        }
+    }
+}
+
+impl Deref for Cargo {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Cargo::Fill(buf) | Cargo::Store(buf) => buf,
+            Cargo::Lent(Lent(bytes)) => bytes,
+        }
+    }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request { op, offset, buf, .. } = self;
-        f.debug_struct("Request").field("op", op).field("offset", offset).field("len", &buf.len()).finish()
+        let Request { way, offset, cargo, .. } = self;
+        f.debug_struct("Request")
+            .field("op", &cargo.op())
+            .field("way", way)
+            .field("offset", offset)
+            .field("len", &cargo.len())
+            .finish()
     }
 }
 
@@ -41,18 +116,19 @@ pub(crate) trait Device: Send + Sync + fmt::Debug {
     fn submit(&self, request: Request);
 }
 
-/// Fills `buf` from `offset`. Dropping the future leaves the transfer to the device, which then frees the buffer.
-pub(crate) async fn read(device: &dyn Device, offset: u64, buf: Buf) -> io::Result<Buf> {
-    let (tell, told) = oneshot::channel();
-    let done: Done = Box::new(move |result, buf| {
-        // Nobody waits any more: the buffer returns to its pool.
-        let _ = tell.send(result.map(|()| buf));
-    });
-    device.submit(Request { op: Op::Read, offset, buf, done });
-    told.await.unwrap_or_else(|_| Err(ended()))
-}
-
 /// What a request meets once its I/O thread is gone.
 pub(crate) fn ended() -> io::Error {
     io::Error::other("the I/O thread ended")
+}
+
+/// Starts to fill `buf` from `offset`, past all accounting: for tests of devices.
+#[cfg(test)]
+pub(crate) fn read(device: &dyn Device, offset: u64, buf: Buf) -> impl Future<Output = io::Result<Buf>> + use<> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let done: Done = Box::new(move |result, cargo| {
+        // Nobody waits any more: the buffer returns to its pool.
+        let _ = tell.send(result.and_then(|()| cargo.into_buf().ok_or_else(ended)));
+    });
+    device.submit(Request { way: Way::Runtime, offset, cargo: Cargo::Fill(buf), done });
+    async { told.await.unwrap_or_else(|_| Err(ended())) }
 }

@@ -51,7 +51,7 @@ fn probe() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::buffer::Pool;
-    use super::super::device::{Op, Request, read};
+    use super::super::device::{Cargo, Request, Way, read};
     use super::*;
 
     fn engines() -> Vec<Engine> {
@@ -68,7 +68,7 @@ mod tests {
         buf.fill(byte);
         let (tell, told) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result, _| tell.send(result).expect("the test waits"));
-        device.submit(Request { op: Op::Write, offset, buf, done });
+        device.submit(Request { way: Way::Thread, offset, cargo: Cargo::Store(buf), done });
         told.await.unwrap()
     }
 

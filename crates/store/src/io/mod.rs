@@ -6,5 +6,7 @@
 pub(crate) mod buffer;
 pub(crate) mod device;
 pub(crate) mod engine;
+mod local;
 mod psync;
+mod transfers;
 mod uring;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use shoal_runtime::task;
 
-use super::device::{Device, Op, Request};
+use super::device::{Device, Request};
 
 /// Transfers at once: raw 4 MiB reads are as fast at depth 8 as at any. Not tuned for 4 KiB reads, this is the fallback.
 const THREADS: usize = 8;
@@ -60,11 +60,11 @@ impl Drop for PlainDevice {
 
 fn serve(shared: &Shared) {
     while let Some(mut request) = next(shared) {
-        let result = match request.op {
-            Op::Read => shared.file.read_exact_at(&mut request.buf, request.offset),
-            Op::Write => shared.file.write_all_at(&request.buf, request.offset),
+        let result = match request.cargo.fillable() {
+            Some(buf) => shared.file.read_exact_at(buf, request.offset),
+            None => shared.file.write_all_at(&request.cargo, request.offset),
         };
-        (request.done)(result, request.buf);
+        (request.done)(result, request.cargo);
     }
 }
 

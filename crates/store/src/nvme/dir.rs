@@ -1,4 +1,4 @@
-//! One cache directory in service: its device, which writing of each segment is current, and whether it still works.
+//! One cache directory in service: its device, which writing of each segment is current, and the turns of its readers.
 //!
 //! Also the checks that turn a directory that cannot be used into a sentence.
 
@@ -7,24 +7,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
+use shoal_runtime::budget::{Budget, Permit};
+use shoal_runtime::clock;
 use shoal_types::{ByteSize, NodeId};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ages::Ages;
 use super::descriptor::{Descriptor, Unusable};
 use super::geometry::Geometry;
 use super::index::{Index, Location};
 use super::segment::Rules;
 use super::slab::Slab;
+use super::space::{FileSystem, SEGMENTS_MIN};
+use super::watch::Watched;
 use crate::config::{DirConfig, MIN_DIR_BYTES, StoreConfig};
 use crate::error::StoreError;
-use crate::io::device::Device;
-
-/// Failed reads a directory survives, each a miss: one bad sector must not cost a whole device. A failed write takes the directory
-/// out at once: whatever is written next would fail as well.
-const READ_ERRORS_MAX: u32 = 8;
 
 /// A directory that was checked, locked and sized, and not yet read.
 pub(crate) struct Claimed {
@@ -33,7 +34,9 @@ pub(crate) struct Claimed {
     pub(crate) geometry: Geometry,
     pub(crate) page_bytes: u32,
     pub(crate) slab: Slab,
-    lock: File,
+    /// Segments that may be reserved now.
+    pub(crate) allowed: u32,
+    pub(crate) lock: File,
 }
 
 impl Claimed {
@@ -48,10 +51,11 @@ impl Claimed {
         }
         let lock = lock(path)?;
         let (descriptor, geometry) = describe(config, store)?;
-        check_space(path, geometry.slab_bytes(), config.bytes)?;
-        let slab = Slab::open(path, geometry.slab_bytes()).map_err(|source| refused(path, source))?;
+        let allowed = allowed(config, geometry)?;
+        let whole = allowed == geometry.segments;
+        let slab = Slab::open(path, geometry.file_bytes(), whole).map_err(|source| refused(path, source))?;
         let Descriptor { id, page_bytes, .. } = descriptor;
-        Ok(Claimed { config: config.clone(), id, geometry, page_bytes, slab, lock })
+        Ok(Claimed { config: config.clone(), id, geometry, page_bytes, slab, allowed, lock })
     }
 }
 
@@ -114,14 +118,34 @@ fn describe(config: &DirConfig, store: &StoreConfig) -> Result<(Descriptor, Geom
     Ok((descriptor, geometry))
 }
 
-/// Refuses a slab that the file system has no room for; what an older slab takes counts as room.
-fn check_space(path: &Path, slab_bytes: u64, asked: u64) -> Result<(), StoreError> {
-    let stat = statvfs(path).map_err(|error| StoreError::device(path, error.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(Slab::allocated(path));
-    if slab_bytes > free {
-        return Err(StoreError::DirTooLarge { path: path.to_owned(), free: ByteSize(free), asked: ByteSize(asked) });
+/// How many segments may be reserved now, so that enough of the file system stays free; what an older slab takes counts as room.
+///
+/// Refuses a size that the whole file system could not hold, and a file system that has no room for the smallest cache.
+fn allowed(config: &DirConfig, geometry: Geometry) -> Result<u32, StoreError> {
+    let DirConfig { path, bytes, free_ratio } = config;
+    let fs = FileSystem::of(path).map_err(|source| StoreError::device(path, source))?;
+    let ours = fs.free.saturating_add(Slab::allocated(path));
+    let too_large =
+        |free| Err(StoreError::DirTooLarge { path: path.clone(), free: ByteSize(free), asked: ByteSize(*bytes) });
+    if fs.total > 0 && geometry.file_bytes() > fs.total {
+        return too_large(ours);
     }
-    Ok(())
+    let room = ours.saturating_sub(fs.reserve(*free_ratio));
+    if room >= geometry.file_bytes() {
+        return Ok(geometry.segments);
+    }
+    let segments = |room: u64| {
+        let room = room.saturating_sub(geometry.file_bytes() - geometry.slab_bytes());
+        u32::try_from(room / geometry.segment_bytes).unwrap_or(u32::MAX)
+    };
+    // The smallest cache is allowed as long as it fits at all.
+    let segments = segments(room).max(segments(ours).min(SEGMENTS_MIN));
+    if segments < SEGMENTS_MIN {
+        return too_large(ours);
+    }
+    let size = ByteSize(geometry.segment_bytes * u64::from(segments));
+    tracing::warn!(dir = %path.display(), asked = %ByteSize(*bytes), %size, free_ratio, "the cache is smaller than configured, so that enough of the file system stays free; it grows when there is room");
+    Ok(segments)
 }
 
 /// A directory in service.
@@ -129,52 +153,105 @@ fn check_space(path: &Path, slab_bytes: u64, asked: u64) -> Result<(), StoreErro
 pub(crate) struct Dir {
     pub(crate) number: u16,
     pub(crate) path: PathBuf,
-    /// Most bytes our files may take.
-    pub(crate) limit: u64,
+    config: DirConfig,
+    /// Segments that are reserved on the file system.
+    reserved: AtomicU32,
+    /// How many should be.
+    goal: AtomicU32,
     pub(crate) id: NodeId,
     pub(crate) rules: Rules,
-    pub(crate) device: Arc<dyn Device>,
-    /// Bounds the reads with the device.
-    pub(crate) reads: Semaphore,
+    pub(crate) device: Watched,
+    turns: Turns,
     /// Number of the current writing of each segment; 0 while there is none.
     writings: Box<[AtomicU64]>,
-    /// False once `outage` is set.
-    works: AtomicBool,
-    outage: Mutex<Option<Outage>>,
-    read_errors: AtomicU32,
+    /// When what lies in each segment was written.
+    ages: Box<[Mutex<Ages>]>,
+    /// Whether the next segment needs another to be forgotten.
+    full: AtomicBool,
     evicted: AtomicU64,
-    /// Keeps other processes out until the directory is closed, a failed one too: writes may still be on their way.
-    lock: Mutex<Option<File>>,
     index: Arc<Index>,
 }
 
-/// Why a directory takes no more blocks.
-#[derive(Debug, Clone)]
-pub(crate) enum Outage {
-    Failed(Arc<io::Error>),
-    Closed,
+/// What bounds the reads of one directory: a device that hangs holds its own share, never another's.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    /// Reads with the device.
+    pub(crate) reads: Arc<Semaphore>,
+    /// Most of them.
+    pub(crate) depth: usize,
+    /// Their buffers.
+    pub(crate) memory: Budget,
+    /// The longest wait for a turn.
+    pub(crate) patience: Duration,
 }
+
+/// The right to read; the device keeps it until the read ended.
+pub(crate) type Turn = Arc<(Permit, OwnedSemaphorePermit)>;
 
 impl Dir {
     /// The directory number `number`, driven by `device`.
-    pub(crate) fn new(number: u16, claimed: Claimed, device: Arc<dyn Device>, depth: u32, index: Arc<Index>) -> Dir {
-        let Claimed { config, id, geometry, page_bytes, slab: _, lock } = claimed;
+    pub(crate) fn new(number: u16, claimed: &Claimed, device: Watched, turns: Turns, index: Arc<Index>) -> Dir {
+        let Claimed { config, id, geometry, page_bytes, allowed, .. } = claimed;
         Dir {
             number,
-            path: config.path,
-            limit: config.bytes,
-            id,
-            rules: Rules { segment_bytes: geometry.segment_bytes, page_bytes },
+            path: config.path.clone(),
+            config: config.clone(),
+            reserved: AtomicU32::new(geometry.segments),
+            goal: AtomicU32::new(*allowed),
+            id: *id,
+            rules: Rules { segment_bytes: geometry.segment_bytes, page_bytes: *page_bytes },
             device,
-            reads: Semaphore::new(depth as usize),
+            turns,
             writings: (0..geometry.segments).map(|_| AtomicU64::new(0)).collect(),
-            works: AtomicBool::new(true),
-            outage: Mutex::new(None),
-            read_errors: AtomicU32::new(0),
+            ages: (0..geometry.segments).map(|_| Mutex::default()).collect(),
+            full: AtomicBool::new(false),
             evicted: AtomicU64::new(0),
-            lock: Mutex::new(Some(lock)),
             index,
         }
+    }
+
+    /// The turn of a read of `bytes`; `TimedOut` if it does not come while the reader is patient.
+    pub(crate) async fn turn(&self, bytes: u32) -> io::Result<Turn> {
+        let Turns { reads, memory, patience, .. } = &self.turns;
+        let both = async {
+            let memory = memory.acquire(bytes.into()).await;
+            Ok(Arc::new((memory, Arc::clone(reads).acquire_owned().await.map_err(io::Error::other)?)))
+        };
+        if let Some(memory) = memory.try_acquire(bytes.into())
+            && let Ok(read) = Arc::clone(reads).try_acquire_owned()
+        {
+            return Ok(Arc::new((memory, read)));
+        }
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the device has too much to do");
+        clock::timeout(*patience, both).await.map_err(late)?
+    }
+
+    /// Most bytes our files may take: as configured, less if the file system is short of room.
+    pub(crate) fn limit(&self) -> u64 {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        match reserved == self.segments() {
+            true => self.config.bytes,
+            false => u64::from(reserved) * self.rules.segment_bytes,
+        }
+    }
+
+    /// How many segments should be reserved.
+    pub(crate) fn goal(&self) -> u32 {
+        self.goal.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many segments are reserved.
+    pub(crate) fn set_reserved(&self, segments: u32) {
+        self.reserved.store(segments, Ordering::Relaxed);
+    }
+
+    /// Looks at the file system and sets the goal by it; whether it differs from what is reserved.
+    pub(crate) fn look_at_space(&self) -> io::Result<bool> {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        let fs = FileSystem::of(&self.path)?;
+        let goal = fs.goal(self.config.free_ratio, self.rules.segment_bytes, reserved, self.segments());
+        self.goal.store(goal, Ordering::Relaxed);
+        Ok(goal != reserved)
     }
 
     /// Offset in the slab of byte `at` of `segment`.
@@ -193,6 +270,46 @@ impl Dir {
         seq != 0 && seq as u32 == at.generation
     }
 
+    /// Notes when what lies from byte `start` of `segment` on was written.
+    pub(crate) fn note_written(&self, segment: u32, start: u32, time: u32) {
+        self.ages[segment as usize].lock().note(start, time);
+    }
+
+    /// Sets what is known of the times that `segment` was written at.
+    pub(crate) fn set_ages(&self, segment: u32, ages: Ages) {
+        *self.ages[segment as usize].lock() = ages;
+    }
+
+    /// When the block at `at` was stored, or a little before; Unix time in seconds, 0 if nothing is known.
+    pub(crate) fn written_at(&self, at: &Location) -> u32 {
+        self.ages[at.segment as usize].lock().of(at.start)
+    }
+
+    /// Whether what is written now has others evicted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// See [`Dir::is_full`].
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Segments of the directory.
+    pub(crate) fn segments(&self) -> u32 {
+        self.writings.len() as u32
+    }
+
+    /// Whether there is a current writing of `segment`.
+    pub(crate) fn has_writing(&self, segment: u32) -> bool {
+        self.writings[segment as usize].load(Ordering::SeqCst) != 0
+    }
+
+    /// Reads with the device.
+    pub(crate) fn reads_under_way(&self) -> usize {
+        self.turns.depth - self.turns.reads.available_permits().min(self.turns.depth)
+    }
+
     /// Adds blocks that were evicted.
     pub(crate) fn count_evicted(&self, blocks: u64) {
         self.evicted.fetch_add(blocks, Ordering::Relaxed);
@@ -205,47 +322,12 @@ impl Dir {
 
     /// Whether the directory is in service.
     pub(crate) fn works(&self) -> bool {
-        self.works.load(Ordering::Acquire)
+        self.device.works()
     }
 
-    /// Why the directory is out of service, if it is.
-    pub(crate) fn outage(&self) -> Option<Outage> {
-        self.outage.lock().clone()
-    }
-
-    /// Takes the directory out of service because of `error`: its blocks are misses from now on. Gives the error that did it,
-    /// which may be an earlier one.
-    pub(crate) fn fail(&self, error: io::Error) -> Outage {
-        let outage = {
-            let mut outage = self.outage.lock();
-            if let Some(earlier) = &*outage {
-                return earlier.clone();
-            }
-            self.works.store(false, Ordering::Release);
-            outage.insert(Outage::Failed(Arc::new(error))).clone()
-        };
-        let blocks = self.index.remove_dir(self.number);
-        if let Outage::Failed(error) = &outage {
-            tracing::error!(dir = %self.path.display(), %error, blocks, "cache directory failed and is out of service; its blocks are fetched anew");
-        }
-        outage
-    }
-
-    /// Counts a failed read; too many take the directory out of service.
-    pub(crate) fn read_failed(&self, error: io::Error) {
-        let errors = self.read_errors.fetch_add(1, Ordering::Relaxed) + 1;
-        if errors >= READ_ERRORS_MAX {
-            self.fail(error);
-        } else {
-            tracing::warn!(dir = %self.path.display(), %error, errors, "a block could not be read from NVMe and is dropped");
-        }
-    }
-
-    /// Lets the directory go: its blocks are misses from now on and others may lock it. No write may be under way.
+    /// Lets the directory go: its blocks are misses from now on, and others may lock it once nothing of ours is on its way any more.
     pub(crate) fn close(&self) {
-        self.works.store(false, Ordering::Release);
-        self.outage.lock().get_or_insert(Outage::Closed);
+        self.device.close();
         self.index.remove_dir(self.number);
-        *self.lock.lock() = None;
     }
 }

@@ -1,18 +1,22 @@
 //! How a directory's bytes are cut into segments. Pure.
 
 /// A segment of 16 blocks of 4 MiB with their heads, a segment head and a footer: 64 MiB would hold only 15 and waste a block.
-const SEGMENT_BYTES: u64 = (64 << 20) + 18 * ALIGN;
+const SEGMENT_BYTES: u64 = (64 << 20) + 34 * ALIGN;
 /// A segment that holds any block.
 const SEGMENT_BYTES_ANY: u64 = 20 << 20;
 /// Eviction takes a whole segment: with this many it takes at most a sixteenth of the cache at once.
 const SEGMENTS_WANTED: u64 = 16;
 /// Fewest segments: one being written, the rest readable.
 const SEGMENTS_MIN: u64 = 4;
+/// Beyond this many, segments are made larger: a restart reads two pages of each. Half a TiB of the smallest.
+const SEGMENTS_ENOUGH: u64 = 8192;
+/// Segments are made larger by this at most: one without a footer is walked through after a crash.
+const SEGMENT_GROWTH_MAX: u64 = 8;
 /// Most segments: bounds what a restart reads and what the writer keeps.
 const SEGMENTS_MAX: u64 = 1 << 20;
 /// Least bytes of a segment.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// Left of the directory's bytes for the descriptor and the lock file.
+/// Left of the directory's bytes for the descriptor, the rules, the lock file and the sector of probes.
 pub(crate) const RESERVED_BYTES: u64 = 64 << 10;
 
 const ALIGN: u64 = 4096;
@@ -28,7 +32,8 @@ impl Geometry {
     /// The best cut of a directory of `bytes` (at least [`crate::MIN_DIR_BYTES`]).
     pub(crate) fn fresh(bytes: u64) -> Geometry {
         let usable = bytes.saturating_sub(RESERVED_BYTES);
-        let mut segments = (usable / SEGMENT_BYTES).min(SEGMENTS_MAX);
+        let growth = (usable / SEGMENT_BYTES).div_ceil(SEGMENTS_ENOUGH).clamp(1, SEGMENT_GROWTH_MAX);
+        let mut segments = (usable / (SEGMENT_BYTES * growth)).min(SEGMENTS_MAX);
         if segments < SEGMENTS_WANTED {
             segments = (usable / SEGMENT_BYTES_ANY).clamp(SEGMENTS_MIN, SEGMENTS_WANTED);
         }
@@ -46,9 +51,14 @@ impl Geometry {
             .then_some(Geometry { segment_bytes, segments: segments as u32 })
     }
 
-    /// Bytes of the slab file.
+    /// Bytes of all segments.
     pub(crate) fn slab_bytes(&self) -> u64 {
         self.segment_bytes * u64::from(self.segments)
+    }
+
+    /// Bytes of the slab file: the segments, and a sector behind them for probes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.slab_bytes() + ALIGN
     }
 }
 

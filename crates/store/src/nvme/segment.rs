@@ -44,7 +44,7 @@ impl Open {
     }
 
     /// Takes room for a block of `len` bytes, with room left for the footer; `None` if there is too little.
-    pub(crate) fn place(&mut self, id: BlockId, key_len: usize, len: u32, rules: Rules) -> Option<Place> {
+    pub(crate) fn place(&mut self, id: BlockId, key_len: usize, len: u32, written: u32, rules: Rules) -> Option<Place> {
         let place = Place::after(self.end, key_len, len, rules.page_bytes);
         let footer = Footer::bytes_for(self.entries.len() + 1);
         let end = u64::from(place.end()).next_multiple_of(SECTOR.into());
@@ -52,7 +52,7 @@ impl Open {
             return None;
         }
         self.end = place.end();
-        self.entries.push(FooterEntry { id, place });
+        self.entries.push(FooterEntry { id, place, written });
         Some(place)
     }
 
@@ -94,7 +94,7 @@ mod tests {
     fn a_segment_fills_up_to_its_footer() {
         let mut open = Open::new(0, 1);
         let mut placed = 0;
-        while open.place(BlockId([placed; 16]), 20, 3000, RULES).is_some() {
+        while open.place(BlockId([placed; 16]), 20, 3000, 0, RULES).is_some() {
             placed += 1;
         }
         open.pad();
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn sixteen_large_blocks_fit_the_default_segment() {
         let segment_bytes = super::super::geometry::Geometry::fresh(100 << 30).segment_bytes;
-        let rules = Rules { segment_bytes, page_bytes: 16 << 10 };
+        let rules = Rules { segment_bytes, page_bytes: 4096 };
         let mut open = Open::new(0, 1);
         for n in 0..16 {
-            assert!(open.place(BlockId([n; 16]), 200, 4 << 20, rules).is_some(), "block {n}");
+            assert!(open.place(BlockId([n; 16]), 200, 4 << 20, 0, rules).is_some(), "block {n}");
         }
     }
 }

@@ -24,22 +24,33 @@ impl Slab {
         std::fs::metadata(dir.join(SLAB_FILE)).map_or(0, |meta| meta.blocks() * 512)
     }
 
-    /// Opens or makes the slab in `dir` and gives it exactly `bytes`, allocated.
-    pub(crate) fn open(dir: &Path, bytes: u64) -> io::Result<Slab> {
+    /// Opens or makes the slab in `dir` and gives it exactly `bytes`, all of them reserved if `whole`.
+    pub(crate) fn open(dir: &Path, bytes: u64, whole: bool) -> io::Result<Slab> {
         let path = dir.join(SLAB_FILE);
         let file = open_direct(&path)?;
         if file.metadata()?.len() > bytes {
             file.set_len(bytes)?;
         }
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::OPNOTSUPP) => {
-                tracing::warn!(dir = %dir.display(), "the file system cannot reserve space: it may run full under the cache");
-                file.set_len(bytes)?;
-            }
-            Err(error) => return Err(error.into()),
+        let slab = Slab { file };
+        slab.file.set_len(bytes)?;
+        if whole && !slab.reserve(0, bytes)? {
+            tracing::warn!(dir = %dir.display(), "the file system cannot reserve space: it may run full under the cache");
         }
-        Ok(Slab { file })
+        Ok(slab)
+    }
+
+    /// Reserves a range; false if the file system cannot do that.
+    pub(crate) fn reserve(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        match fallocate(&self.file, FallocateFlags::empty(), offset, bytes) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a range back to the file system; it reads as zeros then.
+    pub(crate) fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        Ok(fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes)?)
     }
 
     /// Fills a buffer of `len` bytes from `offset`.

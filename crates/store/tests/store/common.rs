@@ -1,10 +1,13 @@
 //! What the tests share: blocks whose bytes follow from their number, and stores in temporary directories.
 
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
+use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
-use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
+use shoal_store::{Admission, DirConfig, IoChoice, Store, StoreConfig};
 use shoal_types::{BlockKey, BlockRange, OriginId};
 
 /// A small generator with a printed seed, so that a failure can be run again.
@@ -17,6 +20,11 @@ impl Rng {
         let seed = given.unwrap_or_else(shoal_runtime::rng::random_u64);
         eprintln!("{test}: SHOAL_TEST_SEED={seed}");
         Rng(seed | 1)
+    }
+
+    /// From a given seed.
+    pub fn seeded(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next number (xorshift64*).
@@ -56,10 +64,18 @@ pub fn ways() -> Vec<IoChoice> {
     vec![IoChoice::Plain, IoChoice::Auto]
 }
 
-/// A store of one directory without RAM tier, so that every read goes to the device.
+/// A store of one directory without RAM tier, so that every read goes to the device, that lets every block in.
 pub fn bare(dir: &Path, bytes: u64, io: IoChoice) -> StoreConfig {
-    let dirs = vec![DirConfig { path: dir.to_owned(), bytes }];
-    StoreConfig { memory: 0, dirs, io, page_bytes: 4096, ..StoreConfig::default() }
+    let dirs = vec![DirConfig { free_ratio: 0.0, ..DirConfig::new(dir, bytes) }];
+    StoreConfig {
+        memory: 0,
+        dirs,
+        io,
+        page_bytes: 4096,
+        admission: Admission::All,
+        scrub_rate: 0,
+        ..StoreConfig::default()
+    }
 }
 
 pub async fn open(config: StoreConfig) -> Store {
@@ -90,4 +106,67 @@ pub fn files(dir: &Path) -> (u64, u64) {
         sums.1 += meta.blocks() * 512;
     }
     sums
+}
+
+/// Short patience with devices, so that tests of outages are short; on a busy machine a device may well take half a second.
+pub fn quick(config: StoreConfig) -> StoreConfig {
+    let ms = Duration::from_millis;
+    StoreConfig { read_patience: ms(1000), hang_after: ms(1500), probe_every: ms(40), ..config }
+}
+
+/// Waits until `is_so`, and fails after a generous while.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = clock::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(clock::now() < deadline, "not so after 30 s: {what}");
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A small file system of its own for a test, unmounted when dropped.
+pub struct Mounted {
+    dir: tempfile::TempDir,
+    /// The file that an ext4 lies in.
+    _image: Option<tempfile::NamedTempFile>,
+}
+
+impl Mounted {
+    /// In memory; `None`, said aloud, where nobody may mount.
+    pub fn tmpfs(options: &str) -> Option<Mounted> {
+        Mounted::mount(None, &["-t", "tmpfs", "-o", options, "tmpfs"])
+    }
+
+    /// An ext4 of `bytes` in a file; `None`, said aloud, where nobody may mount.
+    pub fn ext4(bytes: u64) -> Option<Mounted> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(bytes).unwrap();
+        let path = image.path().to_str().unwrap().to_owned();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", &path]).output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("SKIPPED: mkfs.ext4 does not work here");
+            return None;
+        }
+        Mounted::mount(Some(image), &["-o", "loop", &path])
+    }
+
+    fn mount(image: Option<tempfile::NamedTempFile>, what: &[&str]) -> Option<Mounted> {
+        let dir = tempfile::tempdir().unwrap();
+        match Command::new("mount").args(what).arg(dir.path()).output() {
+            Ok(output) if output.status.success() => Some(Mounted { dir, _image: image }),
+            _ => {
+                eprintln!("SKIPPED: mounting needs root");
+                None
+            }
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).output();
+    }
 }

@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 
 use shoal_store::{IoChoice, Store};
 
-use super::common::{bare, block, check_whole, key, open, ways};
+use super::common::{Rng, bare, block, check_whole, key, open, ways};
 
 const LIMIT: u64 = 4 << 20;
 const DIR: &str = "SHOAL_TEST_CRASH_DIR";
 const FIRST: &str = "SHOAL_TEST_CRASH_FIRST";
+/// How often a process is killed, for each way of doing I/O.
+const ROUNDS: &str = "SHOAL_TORTURE_KILLS";
 const PLAIN: &str = "SHOAL_TEST_CRASH_PLAIN";
 
 fn len(n: u64) -> usize {
@@ -67,11 +69,13 @@ fn write_and_kill(dir: &Path, first: u64, count: usize, io: IoChoice) -> Vec<u64
 
 #[tokio::test]
 async fn a_killed_writer_loses_nothing_it_had_stored() {
+    let mut rng = Rng::new("kills");
+    let rounds = std::env::var(ROUNDS).map_or(4, |rounds| rounds.parse().unwrap());
     for io in ways() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = 0;
-        for round in 0..4 {
-            let stored = write_and_kill(dir.path(), first, 60 + round * 90, io);
+        for round in 0..rounds {
+            let stored = write_and_kill(dir.path(), first, 60 + rng.below(270) as usize, io);
             let store = open(bare(dir.path(), LIMIT, io)).await;
             let mut lost = Vec::new();
             for &n in &stored {
@@ -86,7 +90,8 @@ async fn a_killed_writer_loses_nothing_it_had_stored() {
                 "round {round}: lost {lost:?}, kept from {oldest_kept} on"
             );
             let kept: usize = stored.iter().filter(|n| !lost.contains(n)).map(|&n| len(n)).sum();
-            assert!(lost.is_empty() || kept > 2 << 20, "round {round}: only {kept} bytes left");
+            // Of four segments one is spare.
+            assert!(lost.is_empty() || kept > 1 << 20, "round {round}: only {kept} bytes left");
             let stats = store.stats();
             assert!(stats.nvme_used <= LIMIT, "{stats:?}");
             first = stored.iter().max().unwrap() + 100;

@@ -164,3 +164,38 @@ async fn a_slab_of_another_directory_is_an_empty_one() {
     std::fs::copy(slab(one.path()), slab(other.path())).unwrap();
     assert_eq!(survivors(other.path(), IoChoice::Auto, 21).await, Vec::<u64>::new());
 }
+
+/// A loss of power may take the head of a new segment and leave its footer: with a number that is given twice, that footer would speak for
+/// what is written there in the next life.
+#[tokio::test]
+async fn a_lost_head_and_a_surviving_footer_hide_nothing_that_is_stored_later() {
+    const SEGMENT: usize = 128 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let config = || StoreConfig { segment_bytes: Some(SEGMENT as u64), ..bare(dir.path(), 8 << 20, IoChoice::Plain) };
+    let life = async |blocks: std::ops::Range<u64>| {
+        let store = open(config()).await;
+        for n in blocks {
+            store.insert(&key(n), block(n, 20_000)).await.unwrap();
+        }
+        store.close().await;
+        std::fs::read(slab(dir.path())).unwrap()
+    };
+    let mut disk = life(0..3).await;
+    let after = life(10..50).await;
+    // Of all that was written since, what lies behind new heads is there, and nothing else.
+    let mut lost = 0;
+    for (now, later) in disk.chunks_exact_mut(SEGMENT).zip(after.chunks_exact(SEGMENT)) {
+        if now[..PAGE] != later[..PAGE] {
+            now[PAGE..].copy_from_slice(&later[PAGE..]);
+            lost += 1;
+        }
+    }
+    assert!(lost > 5, "{lost} heads lost");
+    std::fs::write(slab(dir.path()), &disk).unwrap();
+    life(100..110).await;
+    let store = open(config()).await;
+    for n in 100..110 {
+        assert!(check_whole(&store, n, &block(n, 20_000)).await, "block {n} was stored and is gone");
+    }
+    store.close().await;
+}

@@ -43,7 +43,7 @@ async fn a_new_block_is_in_ram_and_a_restarted_one_on_nvme() {
 #[tokio::test]
 async fn a_small_read_of_a_large_block_moves_little() {
     let dir = tempfile::tempdir().unwrap();
-    let config = StoreConfig { page_bytes: 16 << 10, ..bare(dir.path(), 64 << 20, IoChoice::Auto) };
+    let config = bare(dir.path(), 64 << 20, IoChoice::Auto);
     let store = open(config.clone()).await;
     let whole = block(1, 4 << 20);
     store.insert(&key(1), whole.clone()).await.unwrap();
@@ -58,20 +58,20 @@ async fn a_small_read_of_a_large_block_moves_little() {
         spent
     };
     assert!(check(&store, 1, &whole, BlockRange::new(3_000_000, 4096)).await);
-    assert_eq!(cost(), (2, 4096 + (16 << 10)), "the head and one page, at once");
-    assert!(check(&store, 1, &whole, BlockRange::new(1_000_000, 4096)).await);
-    assert_eq!(cost(), (1, 16 << 10), "one page");
+    assert_eq!(cost(), (2, 4 * 4096), "the head and the two pages of the range, at once");
+    assert!(check(&store, 1, &whole, BlockRange::new(245 * 4096, 4096)).await);
+    assert_eq!(cost(), (1, 4096), "one page");
     assert!(check(&store, 1, &whole, BlockRange::new((16 << 10) - 1, 2)).await);
-    assert_eq!(cost(), (1, 32 << 10), "two pages");
+    assert_eq!(cost(), (1, 2 * 4096), "two pages");
     assert!(check_whole(&store, 1, &whole).await);
-    assert_eq!(cost(), (1, 4 << 20), "the block");
+    assert_eq!(cost(), (4, 4 << 20), "the block, in parts of 1 MiB");
     assert!(check(&store, 1, &whole, BlockRange::new(5 << 20, 1)).await);
     assert_eq!(cost(), (0, 0), "nothing");
     store.close().await;
 }
 
 #[tokio::test]
-async fn a_first_whole_read_is_one_transfer() {
+async fn a_first_whole_read_reads_the_head_along() {
     let dir = tempfile::tempdir().unwrap();
     let config = bare(dir.path(), 64 << 20, IoChoice::Auto);
     let store = open(config.clone()).await;
@@ -83,9 +83,16 @@ async fn a_first_whole_read_is_one_transfer() {
     let faults = Faults::default();
     let store = testing::open(config, &Registry::new(), std::slice::from_ref(&faults)).await.unwrap();
     for (n, len) in lens.into_iter().enumerate() {
-        let before = faults.reads().0;
+        let before = faults.reads();
         assert!(check_whole(&store, n as u64, &block(n as u64, len)).await);
-        assert_eq!(faults.reads().0 - before, u64::from(len > 0), "block of {len}");
+        let parts = if len > 1 << 20 { len as u64 >> 20 } else { 1 };
+        let (reads, bytes) = faults.reads();
+        assert_eq!(reads - before.0, if len > 0 { parts } else { 0 }, "block of {len}");
+        assert!(
+            bytes - before.1 <= (len as u64).next_multiple_of(4096) + 2 * 4096,
+            "block of {len}: {}",
+            bytes - before.1
+        );
     }
     store.close().await;
 }
@@ -120,7 +127,7 @@ async fn blocks_that_cannot_be_stored_are_refused_and_named() {
 async fn blocks_spread_over_directories_by_size() {
     let (small, large) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut config = bare(small.path(), 8 << 20, IoChoice::Auto);
-    config.dirs.push(DirConfig { path: large.path().to_owned(), bytes: 24 << 20 });
+    config.dirs.push(DirConfig { free_ratio: 0.0, ..DirConfig::new(large.path(), 24 << 20) });
     let store = open(config.clone()).await;
     for n in 0..800 {
         store.insert(&key(n), block(n, 2000)).await.unwrap();
@@ -164,5 +171,66 @@ async fn metrics_tell_what_happened() {
         assert!(text.contains(&line), "`{line}` is not in\n{text}");
     }
     assert!(store.stats().evictions > 10);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn bytes_come_with_checksums_from_every_tier() {
+    use shoal_types::checksum::crc32c;
+    let dir = tempfile::tempdir().unwrap();
+    let whole = block(1, 300_000);
+    let check = |found: &shoal_store::Found, tier: Tier| {
+        let sums = found.sums.as_ref().expect("checksums are known");
+        let end = found.bytes.len() as u32;
+        assert_eq!(found.tier, tier);
+        for range in [0..4096, 4096..131_072, 0..end] {
+            let bytes = &found.bytes[range.start as usize..range.end as usize];
+            assert_eq!(sums.crc_of(range.clone()), Some(crc32c(bytes)), "{range:?} of {tier:?}");
+        }
+        assert_eq!(sums.crc_of(1..4096), None);
+    };
+    let from = BlockRange::new(8192, u32::MAX);
+    for (dirs, memory) in [(true, 1 << 20), (false, 1 << 20), (true, 0)] {
+        let config = bare(dir.path(), 16 << 20, IoChoice::Auto);
+        let dirs = if dirs { config.dirs.clone() } else { Vec::new() };
+        let store = open(StoreConfig { memory, dirs, ..config }).await;
+        store.insert(&key(1), whole.clone()).await.unwrap();
+        let tier = if memory == 0 { Tier::Nvme } else { Tier::Ram };
+        check(&store.read(&key(1), from).await.unwrap().unwrap(), tier);
+        check(&store.read(&key(1), BlockRange::WHOLE).await.unwrap().unwrap(), tier);
+        store.close().await;
+    }
+}
+
+/// Ranges of a block of `len` bytes around its edges and around those of its pages.
+fn edges(len: u32) -> Vec<BlockRange> {
+    let mut marks: Vec<u32> = [0, 1, 4095, 4096, 4097, 8191, 8192, 1 << 20, len / 2].into();
+    marks.extend([len, len.saturating_sub(1), len.saturating_sub(4096), len.saturating_sub(4097)]);
+    let pairs = marks.iter().flat_map(|&a| marks.iter().map(move |&b| (a, b)));
+    pairs.filter(|&(a, b)| a < b && b <= len).map(|(start, end)| BlockRange { start, end }).collect()
+}
+
+#[tokio::test]
+async fn any_part_of_a_block_of_any_size_is_read_by_its_pages_alone() {
+    const PAGE: u32 = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let config = bare(dir.path(), 128 << 20, IoChoice::Auto);
+    let faults = Faults::default();
+    let store = testing::open(config, &Registry::new(), std::slice::from_ref(&faults)).await.unwrap();
+    let lens = [1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 60_000, (1 << 20) + 1, MAX_BLOCK_BYTES];
+    for (n, len) in lens.into_iter().enumerate() {
+        let whole = block(n as u64, len as usize);
+        store.insert(&key(n as u64), whole.clone()).await.unwrap();
+        for range in edges(len) {
+            let before = faults.reads().1;
+            assert!(check(&store, n as u64, &whole, range).await);
+            let moved = faults.reads().1 - before;
+            let pages =
+                u64::from(range.end.next_multiple_of(PAGE).min(len.next_multiple_of(PAGE)) - range.start / PAGE * PAGE);
+            // A packed record, of two pages at most, is read whole and starts anywhere in a sector.
+            let most = if len <= 2 * PAGE { u64::from(3 * PAGE) } else { pages };
+            assert!(moved <= most, "{range} of {len}: {moved} bytes instead of {most}");
+        }
+    }
     store.close().await;
 }

@@ -8,6 +8,9 @@ use syn::visit::{self, Visit};
 
 /// Lines a file may have, its unit tests not counted (house style 2).
 const LINES_MAX: usize = 800;
+/// What simulations run: there a seed must decide everything.
+const SIMULATED: [&str; 5] =
+    ["crates/cache/src", "crates/cluster/src", "crates/net/src", "crates/object/src", "crates/store/src"];
 
 /// Every complaint about the file `path` with content `text`.
 pub fn check(path: &Path, text: &str) -> Vec<String> {
@@ -19,6 +22,9 @@ pub fn check(path: &Path, text: &str) -> Vec<String> {
     let lines = counted_lines(text);
     if lines > LINES_MAX && !is_test_file(path) {
         complaints.push(format!("{shown}: has {lines} lines without its tests, {LINES_MAX} are allowed"));
+    }
+    if SIMULATED.iter().any(|simulated| shown.to_string().contains(simulated)) && leaves_to_chance(text) {
+        complaints.push(format!("{shown}: a select! without `biased;` leaves a simulation to chance"));
     }
     match syn::parse_file(text) {
         Ok(file) => {
@@ -36,6 +42,17 @@ pub fn check(path: &Path, text: &str) -> Vec<String> {
 fn says_what_it_is_for(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("#!"));
     lines.next().is_some_and(|line| line.starts_with("//!") && line.len() > "//! ".len())
+}
+
+/// True if a `select!` does not say that it decides in order.
+fn leaves_to_chance(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.ends_with("select! {") && lines.next() != Some("biased;") {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_test_file(path: &Path) -> bool {
@@ -117,6 +134,15 @@ fn a_long_file_is_refused_and_unit_tests_do_not_count() {
     assert!(check(path, &format!("{}{tests}", body(800))).is_empty());
     assert_eq!(check(path, &format!("{}{tests}", body(801))).len(), 1);
     assert!(check(Path::new("tests/long.rs"), &body(2000)).is_empty());
+}
+
+#[test]
+fn chance_is_refused_where_simulations_run() {
+    let text = "//! Waits.\nfn a() {\n    tokio::select! {\n        () = b => {}\n    }\n}\n";
+    let path = Path::new("crates/net/src/a.rs");
+    assert_eq!(check(path, text), ["crates/net/src/a.rs: a select! without `biased;` leaves a simulation to chance"]);
+    assert!(check(Path::new("bench/src/a.rs"), text).is_empty());
+    assert!(check(path, &text.replace("        () = b", "        biased;\n        () = b")).is_empty());
 }
 
 #[test]

@@ -35,8 +35,9 @@ const BINARIES: &[&str] = &["shoal", "shoal-node", BENCH];
 const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", BINARIES),
     ("clap", BINARIES),
+    ("flate2", &["shoal-volume"]),
     ("foca", &["shoal-cluster"]),
-    ("foyer", &["shoal-store"]),
+    ("foyer", &["shoal-bench"]),
     // The RAM tier exists twice: of stored blocks in a node's store, of decoded blocks in a client's cache, which has no store.
     ("foyer-memory", &["shoal-store", "shoal-cache"]),
     ("fuser", &["shoal-fuse", BENCH]),
@@ -52,7 +53,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("quinn-proto", &["shoal-net"]),
     ("quinn-udp", &["shoal-net"]),
     ("rcgen", &["shoal-net", BENCH]),
-    ("rustls", &["shoal-net", BENCH]),
+    ("redis", &["shoal-meta-redis"]),
+    ("rustls", &["shoal-net", "shoal-meta-redis", BENCH]),
     ("sqlx", &["shoal-meta-sql"]),
     ("syn", &[TESTKIT]),
     ("tracing-subscriber", &["shoal-runtime"]),

@@ -78,12 +78,13 @@ pub async fn import(
     }
     std::fs::read_dir(source).map_err(|error| scan::unreadable(source, error))?;
     let made = MkdirP { mode: (meta.mode() & 0o7777) as u16, uid: meta.uid(), gid: meta.gid() };
-    let (root, _) = volume.meta.mkdir_p(target.as_bytes(), made).await?;
+    let (root, target) = volume.meta.mkdir_p(target.as_bytes(), made).await?;
     let counts = progress.counts();
-    let uploader = Uploader::new(volume, options, Budget::new(options.buffer_size.0), counts.clone());
+    let uploader = Uploader::new(volume, target.tier, options, Budget::new(options.buffer_size.0), counts.clone());
     let scanned = scan::start(source.to_owned(), shutdown.clone());
     let totals = scan::count(source.to_owned(), counts.clone(), shutdown.clone());
-    let planner = Planner::new(volume, root, options.skip_existing, Arc::new(uploader), counts, shutdown.clone());
+    let planner =
+        Planner::new(volume, (root, target.tier), options.skip_existing, Arc::new(uploader), counts, shutdown.clone());
     let result = planner.run(scanned).await;
     totals.stop();
     result

@@ -69,6 +69,8 @@ pub(crate) struct Planner<'a> {
     first_inode: Option<Ino>,
     /// Each directory by its number in the walk.
     dirs: Vec<Dir>,
+    /// That of the directory everything goes to.
+    tier: u8,
     skip_existing: bool,
     /// Inode of each file with several names, by its device and inode in the source.
     shared: HashMap<(u64, u64), Ino>,
@@ -79,7 +81,7 @@ pub(crate) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(crate) fn new(
         volume: &'a Volume,
-        root: Ino,
+        (root, tier): (Ino, u8),
         skip_existing: bool,
         uploader: Arc<Uploader>,
         counts: Arc<Counts>,
@@ -93,6 +95,7 @@ impl<'a> Planner<'a> {
             open_files: Arc::new(Semaphore::new(FILES_OPEN)),
             inodes: 0..0,
             first_inode: None,
+            tier,
             dirs: vec![Dir { ino: root, existed: true }],
             skip_existing,
             shared: HashMap::new(),
@@ -156,6 +159,7 @@ impl<'a> Planner<'a> {
         };
         let mut attr = found.attr;
         attr.parent = parent;
+        attr.tier = self.tier;
         let entry = ImportEntry {
             parent,
             name: found.name,

@@ -57,9 +57,15 @@ struct Stretch {
 }
 
 impl Uploader {
-    pub(crate) fn new(volume: &Volume, options: &ImportOptions, budget: Budget, counts: Arc<Counts>) -> Uploader {
+    pub(crate) fn new(
+        volume: &Volume,
+        tier: u8,
+        options: &ImportOptions,
+        budget: Budget,
+        counts: Arc<Counts>,
+    ) -> Uploader {
         Uploader {
-            objects: volume.objects.clone(),
+            objects: volume.tiers.of(tier).clone(),
             layout: volume.layout.clone(),
             codec: volume.codec.clone(),
             meta: volume.meta.clone(),

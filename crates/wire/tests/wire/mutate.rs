@@ -1,12 +1,45 @@
-//! Bytes from a confused or hostile peer: decoding never panics, and what decodes encodes again.
+//! Bytes from a confused or hostile peer: decoding never panics, what decodes encodes again, and what is allocated is in
+//! proportion to the bytes that came.
 
-use shoal_wire::chunk::ChunkHeader;
-use shoal_wire::{FrameHeader, GetHead, GetRequest, Request, Response};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use shoal_wire::chunk::{self, ChunkHeader};
+use shoal_wire::{FrameHeader, GetHead, GetMany, GetRequest, Request, Response};
 
 use crate::samples;
 
-/// Mutations tried: enough to be quick in every run. `SHOAL_WIRE_MUTATIONS=1000000` tries more.
-const MUTATIONS: u64 = 100_000;
+/// Mutations tried in every run. `SHOAL_WIRE_MUTATIONS` tries more.
+const MUTATIONS: u64 = 1_000_000;
+/// Most bytes any one decoder may take in one allocation: a key of 4 KiB in memory, or a list of the items that came.
+const ALLOWED: usize = 64 << 10;
+
+thread_local! {
+    /// The largest allocation of this thread since it was last asked.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, which tells the largest allocation.
+struct Watching;
+
+// SAFETY: every call is passed on as it is.
+#[allow(unsafe_code, reason = "an allocator can only be watched from inside")]
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that ends has no cell any more, and decodes nothing.
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
 
 /// Marsaglia's xorshift64: any sequence will do, as long as a failure can be repeated.
 struct Random(u64);
@@ -41,23 +74,30 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
+/// What `decode` gives, having allocated no more at once than is allowed.
+fn frugal<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> T) -> T {
+    LARGEST.set(0);
+    let decoded = decode(bytes);
+    let largest = LARGEST.get();
+    assert!(largest <= ALLOWED, "{largest} bytes allocated for a message of {}", bytes.len());
+    decoded
+}
+
+macro_rules! check {
+    ($message:ty, $bytes:expr) => {
+        if let Ok(message) = frugal($bytes, <$message>::decode) {
+            let again = <$message>::decode(samples::payload(&message.encode().expect("what decodes encodes")));
+            assert_eq!(again, Ok(message));
+        }
+    };
+}
+
 fn decode_all(bytes: &[u8]) {
-    if let Ok(message) = GetRequest::decode(bytes) {
-        let again = GetRequest::decode(samples::payload(&message.encode().expect("what decodes encodes")));
-        assert_eq!(again, Ok(message));
-    }
-    if let Ok(message) = GetHead::decode(bytes) {
-        let again = GetHead::decode(samples::payload(&message.encode().expect("what decodes encodes")));
-        assert_eq!(again, Ok(message));
-    }
-    if let Ok(message) = Request::decode(bytes) {
-        let again = Request::decode(samples::payload(&message.encode().expect("what decodes encodes")));
-        assert_eq!(again, Ok(message));
-    }
-    if let Ok(message) = Response::decode(bytes) {
-        let again = Response::decode(samples::payload(&message.encode().expect("what decodes encodes")));
-        assert_eq!(again, Ok(message));
-    }
+    check!(GetRequest, bytes);
+    check!(GetHead, bytes);
+    check!(GetMany, bytes);
+    check!(Request, bytes);
+    check!(Response, bytes);
     if let Some(header) = bytes.first_chunk() {
         if let Ok(decoded) = FrameHeader::decode(header) {
             assert_eq!(&decoded.encode(), header);
@@ -66,16 +106,22 @@ fn decode_all(bytes: &[u8]) {
             assert_eq!(&decoded.encode(), header);
         }
     }
+    if let Some(header) = bytes.first_chunk()
+        && let Ok(chunks) = chunk::decode_run(header)
+    {
+        assert_eq!(&chunk::encode_run(chunks), header);
+    }
 }
 
 #[test]
-fn mutated_messages_never_panic() {
+fn mutated_messages_never_panic_and_never_take_more_memory_than_they_bring() {
     let rounds = std::env::var("SHOAL_WIRE_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);
     let seed = 0x5eed_0000_0000_0001;
     println!("seed {seed:x}, {rounds} rounds");
     let mut random = Random(seed);
     let mut frames: Vec<Vec<u8>> = Vec::new();
     frames.extend(samples::gets().iter().map(|message| message.encode().unwrap().to_vec()));
+    frames.extend(samples::batches().iter().map(|message| message.encode().unwrap().to_vec()));
     frames.extend(samples::heads().iter().map(|message| message.encode().unwrap().to_vec()));
     frames.extend(samples::requests().iter().map(|message| message.encode().unwrap().to_vec()));
     frames.extend(samples::responses().iter().map(|message| message.encode().unwrap().to_vec()));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use shoal_types::{BlockKey, BlockRange, BlockSpan, Class, NodeId, OriginId, Tier};
-use shoal_wire::{GetHead, GetRequest, NodeStat, Request, Response, Status};
+use shoal_wire::{GetHead, GetMany, GetRequest, NodeStat, Request, Response, Status};
 
 const ORIGIN: OriginId = OriginId(*b"0123456789abcdef");
 
@@ -15,26 +15,39 @@ pub fn part() -> BlockKey {
 }
 
 pub fn gets() -> Vec<GetRequest> {
-    let whole = GetRequest {
-        key: whole(),
-        range: BlockRange::WHOLE,
-        class: Class::Foreground,
-        deadline_ms: 0,
-        epoch: 0x0102_0304_0506_0708,
+    let whole = GetRequest { epoch: 0x0102_0304_0506_0708, ..GetRequest::new(whole(), BlockRange::WHOLE) };
+    let part = GetRequest {
+        class: Class::Background,
+        deadline_ms: 1500,
+        spread: 8,
+        local: true,
+        ..GetRequest::new(part(), BlockRange::new(5, 6))
     };
-    let part =
-        GetRequest { key: part(), range: BlockRange::new(5, 6), class: Class::Background, deadline_ms: 1500, epoch: 0 };
     vec![whole, part]
 }
 
+pub fn batches() -> Vec<GetMany> {
+    let items = vec![(whole(), BlockRange::new(0, 65_536)), (part(), BlockRange::WHOLE)];
+    vec![
+        GetMany::new(Vec::new()),
+        GetMany { class: Class::WarmUp, deadline_ms: 1500, epoch: 7, local: true, ..GetMany::new(items) },
+    ]
+}
+
 pub fn heads() -> Vec<GetHead> {
-    vec![GetHead::ok(Tier::Nvme, 4 << 20, BlockRange::new(16, 32)), GetHead::refusal(Status::NotFound, "no object `a`")]
+    vec![
+        GetHead { spread: 3, ..GetHead::ok(Tier::Nvme, 4 << 20, BlockRange::new(16, 32)) },
+        GetHead::refusal(Status::NotFound, "no object `a`"),
+        GetHead { retry_ms: 250, ..GetHead::refusal(Status::Busy, "full") },
+    ]
 }
 
 pub fn requests() -> Vec<Request> {
     vec![
         Request::Has { keys: vec![whole(), part()] },
-        Request::Warm { keys: vec![] },
+        Request::Warm { keys: vec![], from: None },
+        Request::Warm { keys: vec![whole()], from: Some("10.0.0.2:7100".parse().unwrap()) },
+        Request::Drain,
         Request::Stat,
         Request::Watch,
         Request::View,
@@ -52,6 +65,15 @@ pub fn responses() -> Vec<Response> {
             bytes: 1 << 40,
             last: true,
             first_error: "x".into(),
+        },
+        Response::DrainProgress {
+            total: 5,
+            done: 4,
+            moved: 3,
+            failed: 1,
+            bytes: 1 << 20,
+            last: false,
+            first_error: "y".into(),
         },
         Response::Stat(stat()),
         Response::View(Bytes::from_static(b"view")),
@@ -79,6 +101,9 @@ fn stat() -> NodeStat {
         members: 18,
         origins: vec![ORIGIN],
         errors: 19,
+        zone: "z".into(),
+        weight: 100,
+        leaving: true,
     }
 }
 

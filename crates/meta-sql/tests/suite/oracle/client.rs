@@ -67,7 +67,12 @@ impl JuiceFs {
 
     /// The volume in `vol.db` as `juicefs dump` prints it.
     pub fn dump(&self, bed: &Bed) -> serde_json::Value {
-        self.run(bed, &["dump", &bed.url("vol.db"), "dump.json", "--keep-secret-key"]);
+        self.dump_of(bed, &bed.url("vol.db"))
+    }
+
+    /// The volume at `url` as `juicefs dump` prints it.
+    pub fn dump_of(&self, bed: &Bed, url: &str) -> serde_json::Value {
+        self.run(bed, &["dump", url, "dump.json", "--keep-secret-key"]);
         let text = std::fs::read(bed.path("dump.json")).expect("a dump");
         serde_json::from_slice(&text).expect("a dump is JSON")
     }

@@ -11,7 +11,11 @@ use super::listing::{sorted, tree};
 
 /// Both listings of the volume in `vol.db`, root and trash, must be equal.
 pub async fn assert_same(juicefs: &JuiceFs, bed: &Bed, meta: &Meta) {
-    let mut dump = juicefs.dump(bed);
+    assert_dumped(juicefs.dump(bed), meta).await;
+}
+
+/// The dump and our listing, of root and trash, must be equal.
+pub async fn assert_dumped(mut dump: Value, meta: &Meta) {
     for (key, ino) in [("FSTree", Ino::ROOT), ("Trash", Ino::TRASH)] {
         let attr = meta.getattr(ino).await.unwrap().unwrap();
         let ours = tree(meta, ino, &attr).await;
@@ -23,9 +27,9 @@ pub async fn assert_same(juicefs: &JuiceFs, bed: &Bed, meta: &Meta) {
 }
 
 /// What a mount writes that `sync` cannot: hard links, every type, odd names, many records, the trash.
-fn odd_tree(setting: Value) -> Value {
+pub fn odd_tree(setting: Value, uid: u32) -> Value {
     let attr = |inode: u64, kind: &str, nlink: u32, length: u64| {
-        json!({ "inode": inode, "type": kind, "mode": 0o4755, "uid": 4_000_000_000u32, "gid": 5, "atime": -1000, "mtime": 1_700_000_000,
+        json!({ "inode": inode, "type": kind, "mode": 0o4755, "uid": uid, "gid": 5, "atime": -1000, "mtime": 1_700_000_000,
             "ctime": 1_700_000_001, "mtimensec": 1001, "nlink": nlink, "length": length })
     };
     let slices = json!([{ "index": 0, "slices": [
@@ -70,7 +74,7 @@ async fn volume_loaded_by_juicefs_reads_the_same() {
     for suffix in ["-wal", "-shm"] {
         std::fs::remove_file(bed.path(&format!("vol.db{suffix}"))).ok();
     }
-    std::fs::write(bed.path("odd.json"), odd_tree(setting).to_string()).unwrap();
+    std::fs::write(bed.path("odd.json"), odd_tree(setting, 4_000_000_000).to_string()).unwrap();
     juicefs.run(&bed, &["load", &bed.url("vol.db"), "odd.json"]);
 
     let meta = bed.open("vol.db", OpenMode::ReadOnly).await;

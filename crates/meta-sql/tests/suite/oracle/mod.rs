@@ -4,6 +4,8 @@
 //! `juicefs` in `PATH`. Without it these tests say SKIPPED and prove nothing.
 
 mod client;
+mod dumping;
 mod from_juicefs;
 mod listing;
+mod on_servers;
 mod to_juicefs;

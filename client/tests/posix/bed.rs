@@ -1,0 +1,87 @@
+//! A volume mounted for writing, tools to torture it with, and the oracle's word on what they left.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use shoal_testkit::{have_command, skipped};
+
+use crate::rig::oracle::juicefs;
+use crate::rig::{Mount, Rig, output_within, said};
+
+/// Longest run of one tool on a loaded machine.
+const TOOL_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// A mounted volume.
+pub struct Bed {
+    pub rig: Rig,
+    pub mount: Mount,
+    url: String,
+}
+
+impl Bed {
+    /// A fresh volume without a trash, mounted for writing; `None`, and a loud word, where nothing can be mounted.
+    pub fn new(name: &str) -> Option<Bed> {
+        let rig = Rig::new(name)?;
+        // Small blocks, so that little data is many of them.
+        let url = rig.format("posix", &["--block-size", "256K", "--trash-days", "0"]);
+        let mount = rig.mount("mnt", &url, &[], &["--writable"]);
+        Some(Bed { rig, mount, url })
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.mount.point.join(name)
+    }
+
+    /// A new directory in the mount.
+    pub fn mkdir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// Runs a tool; panics with what it said unless it succeeds. Returns its standard output.
+    #[track_caller]
+    pub fn run(&self, command: &mut Command) -> String {
+        let shown = format!("{command:?}");
+        let output = output_within(command, TOOL_MAX);
+        assert!(output.status.success(), "{shown} failed\n{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Unmounts, and has the oracle look for lost blocks and wrong directories.
+    #[track_caller]
+    pub fn finish(self) {
+        let Bed { rig, mount, url } = self;
+        mount.unmount(&rig);
+        if let Some(juicefs) = juicefs() {
+            let said = rig.oracle(&juicefs, &["fsck", &url, "--path", "/", "--recursive"]);
+            let complaints = said.lines().filter(|line| line.contains("<ERROR>") || line.contains("<FATAL>"));
+            assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new(), "fsck complains");
+        }
+    }
+}
+
+/// A tool that `scripts/install-deps --test` builds: `None`, and a loud word, without it.
+pub fn built_tool(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/bin").join(name);
+    if path.is_file() {
+        return Some(path);
+    }
+    skipped(&format!("{name} is not installed: scripts/install-deps --test"));
+    None
+}
+
+/// True if the packaged tool `name` is installed; a loud word otherwise.
+pub fn have_tool(name: &str) -> bool {
+    let have = have_command(name);
+    if !have {
+        skipped(&format!("{name} is not installed: scripts/install-deps --test"));
+    }
+    have
+}
+
+/// A file beside this suite.
+pub fn config(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix").join(name)
+}

@@ -1,0 +1,103 @@
+//! Connections and servers that go away while they are used.
+
+use std::process::Command;
+
+use shoal_format::{FileType, Ino};
+use shoal_meta::testing::sample::{BatchBuilder, attr};
+use shoal_meta::{Meta, OpenMode};
+use shoal_meta_redis::open;
+use shoal_testkit::RedisServer;
+use shoal_types::ErrorKind;
+
+use super::volumes::{file, volume};
+
+fn end_connections(server: &RedisServer) {
+    server.tell("/0", &["CLIENT", "KILL", "TYPE", "normal"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_connections_are_replaced_where_nothing_can_be_done_twice() {
+    let Some(server) = RedisServer::start(&[]) else { return };
+    let engine = volume(&server.fresh_url()).await;
+    for round in 0..4 {
+        end_connections(&server);
+        assert!(engine.records().attr(Ino::ROOT).await.unwrap().is_some(), "a read is asked again");
+        end_connections(&server);
+        file(&engine, 500 + round).await.expect("nothing was asked on the connection that was gone");
+        // A transaction lives here, not in the server.
+        let txn = engine.begin().await.unwrap();
+        txn.insert_attrs(&[(Ino(600 + round), attr(FileType::Regular, 0o600))]).await.unwrap();
+        end_connections(&server);
+        assert!(txn.attrs_locked(&[Ino::ROOT]).await.unwrap()[0].is_some());
+        txn.commit().await.unwrap();
+    }
+    let meta = Meta::new(engine.clone());
+    let ino = meta.alloc_inodes(100).await.unwrap().start + 60;
+    end_connections(&server);
+    meta.import(BatchBuilder::new().file(1, b"f", ino, 0).build()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarted_server_is_used_again() {
+    let Some(mut server) = RedisServer::start(&[]) else { return };
+    let engine = volume(&server.fresh_url()).await;
+    file(&engine, 50).await.unwrap();
+    server.kill();
+    for _ in 0..3 {
+        let error = engine.records().attr(Ino(50)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains(&server.port.to_string()), "{error}");
+        assert_eq!(file(&engine, 51).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    server.restart();
+    assert!(engine.records().attr(Ino(50)).await.unwrap().is_some());
+    file(&engine, 51).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_is_busy_for_a_moment_is_waited_for() {
+    let Some(server) = RedisServer::start(&["--lua-time-limit", "10"]) else { return };
+    let engine = volume(&server.fresh_url()).await;
+    let mut script = Command::new("redis-cli");
+    script.args(["-p", &server.port.to_string(), "EVAL", "while true do end", "0"]);
+    let mut script = script.stdout(std::process::Stdio::null()).spawn().unwrap();
+    shoal_testkit::wait_until_async("the script runs", shoal_testkit::PATIENCE, async || {
+        server.tell("/0", &["PING"]).starts_with("BUSY")
+    })
+    .await;
+    let (read, written, _) = tokio::join!(engine.records().attr(Ino::ROOT), file(&engine, 50), async {
+        tokio::task::yield_now().await;
+        server.tell("/0", &["SCRIPT", "KILL"]);
+    });
+    assert!(read.unwrap().is_some());
+    written.unwrap();
+    script.wait().unwrap();
+}
+
+fn signal(server: &RedisServer, signal: &str) {
+    let done = Command::new("kill").arg(signal).arg(server.pid().to_string()).status().unwrap();
+    assert!(done.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_server_is_a_timeout_and_a_commit_says_what_is_not_known() {
+    let Some(server) = RedisServer::start(&[]) else { return };
+    let url = server.fresh_url();
+    volume(&url).await.close().await;
+    let engine = open(&format!("{url}?read-timeout=300ms&dial-timeout=300ms"), OpenMode::ReadWrite).await.unwrap();
+    let txn = engine.begin().await.unwrap();
+    assert!(txn.attrs_locked(&[Ino::ROOT]).await.unwrap()[0].is_some());
+    txn.insert_attrs(&[(Ino(50), attr(FileType::Regular, 0o600))]).await.unwrap();
+    signal(&server, "-STOP");
+    let error = txn.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("may have been made or not"), "{error}");
+    let error = engine.records().attr(Ino::ROOT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    signal(&server, "-CONT");
+    shoal_testkit::wait_until_async("it answers again", shoal_testkit::PATIENCE, async || {
+        engine.records().attr(Ino::ROOT).await.is_ok()
+    })
+    .await;
+    file(&engine, 51).await.unwrap();
+}

@@ -1,0 +1,189 @@
+//! What sessions ask of a database's driver, so that the code above names none.
+
+use std::sync::Arc;
+
+use shoal_meta::MetaError;
+use sqlx::error::{BoxDynError, DatabaseError};
+use sqlx::{Arguments, AssertSqlSafe, Database, Row};
+
+use crate::args::Value;
+use crate::dialect::Dialect;
+use crate::failure::{self, failed};
+
+/// What is wanted of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Every row.
+    Rows,
+    /// The first row.
+    Row,
+    /// How many rows it found, changed or not.
+    Count,
+    /// The number it counted up: the one that a statement ending in `RETURNING` gives.
+    Counted,
+}
+
+/// What a statement gave.
+#[derive(Debug)]
+pub(crate) struct Answer<R> {
+    pub(crate) rows: Vec<R>,
+    pub(crate) count: u64,
+    pub(crate) counted: Option<i64>,
+}
+
+impl<R> Answer<R> {
+    fn rows(rows: Vec<R>) -> Answer<R> {
+        Answer { rows, count: 0, counted: None }
+    }
+
+    fn count(count: u64) -> Answer<R> {
+        Answer { rows: Vec::new(), count, counted: None }
+    }
+}
+
+/// A database's driver. Columns are read by what they hold, not by what they are declared as: SQLite's may hold anything,
+/// and the schema's numbers are narrower on the servers.
+pub(crate) trait Driver: Database {
+    /// How the database spells SQL.
+    const DIALECT: Dialect;
+
+    /// Binds values.
+    fn bind(values: &[Value<'_>]) -> Result<Self::Arguments, BoxDynError>;
+
+    /// A number; `None` for NULL.
+    fn int(row: &Self::Row, index: usize) -> Result<Option<i64>, sqlx::Error>;
+
+    /// Bytes of a byte or text column; `None` for NULL.
+    fn bytes(row: &Self::Row, index: usize) -> Result<Option<Vec<u8>>, sqlx::Error>;
+
+    /// Text.
+    fn text(row: &Self::Row, index: usize) -> Result<String, sqlx::Error>;
+
+    /// Runs a statement, prepared once for each connection.
+    fn run(
+        connection: &mut Self::Connection,
+        want: Want,
+        text: &Arc<str>,
+        arguments: Self::Arguments,
+    ) -> impl Future<Output = Result<Answer<Self::Row>, sqlx::Error>> + Send;
+
+    /// Runs a statement that is not worth preparing.
+    fn run_once(connection: &mut Self::Connection, text: &str) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// What the database's own error means to a caller.
+    fn refused(at: &str, error: &dyn DatabaseError) -> MetaError;
+
+    /// True if the connection that reported the database's own error is of no more use.
+    fn ends_connection(error: &dyn DatabaseError) -> bool;
+
+    /// The error a caller sees for any error on database `at`.
+    fn failed(at: &str, error: sqlx::Error) -> MetaError {
+        failed(at, error, Self::refused)
+    }
+
+    /// True if the connection is gone: what was not committed on it is undone.
+    fn lost(error: &sqlx::Error) -> bool {
+        match error {
+            sqlx::Error::Database(error) => Self::ends_connection(error.as_ref()),
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The part of [`Driver`] that reads the same for every driver but that the types of sqlx only allow for a named one.
+macro_rules! driver {
+    ($database:ty, $dialect:expr, $get:ident, $refused:path, $ends:path, |$connection:ident, $query:ident| $counted:expr) => {
+        impl Driver for $database {
+            const DIALECT: Dialect = $dialect;
+
+            fn bind(values: &[Value<'_>]) -> Result<Self::Arguments, BoxDynError> {
+                let mut arguments = Self::Arguments::default();
+                arguments.reserve(values.len(), 0);
+                for value in values {
+                    match value {
+                        Value::Int(value) => arguments.add(*value)?,
+                        Value::Bytes(value) => arguments.add(&value[..])?,
+                        Value::Text(value) => arguments.add(&value[..])?,
+                    }
+                }
+                Ok(arguments)
+            }
+
+            fn int(row: &Self::Row, index: usize) -> Result<Option<i64>, sqlx::Error> {
+                row.$get(index)
+            }
+
+            fn bytes(row: &Self::Row, index: usize) -> Result<Option<Vec<u8>>, sqlx::Error> {
+                row.try_get_unchecked(index)
+            }
+
+            fn text(row: &Self::Row, index: usize) -> Result<String, sqlx::Error> {
+                row.try_get_unchecked(index)
+            }
+
+            async fn run(
+                $connection: &mut Self::Connection,
+                want: Want,
+                text: &Arc<str>,
+                arguments: Self::Arguments,
+            ) -> Result<Answer<Self::Row>, sqlx::Error> {
+                let $query = sqlx::query_with(AssertSqlSafe(text.clone()), arguments);
+                Ok(match want {
+                    Want::Rows => Answer::rows($query.fetch_all($connection).await?),
+                    Want::Row => Answer::rows($query.fetch_optional($connection).await?.into_iter().collect()),
+                    Want::Count => Answer::count($query.execute($connection).await?.rows_affected()),
+                    Want::Counted => Answer { counted: $counted, ..Answer::count(0) },
+                })
+            }
+
+            async fn run_once(connection: &mut Self::Connection, text: &str) -> Result<(), sqlx::Error> {
+                sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await.map(drop)
+            }
+
+            fn refused(at: &str, error: &dyn DatabaseError) -> MetaError {
+                $refused(at, error)
+            }
+
+            fn ends_connection(error: &dyn DatabaseError) -> bool {
+                $ends(error)
+            }
+        }
+    };
+}
+
+driver!(
+    sqlx::Sqlite,
+    Dialect::Sqlite,
+    try_get,
+    failure::sqlite::refused,
+    failure::sqlite::ends_connection,
+    |connection, query| match query.fetch_optional(connection).await? {
+        Some(row) => Self::int(&row, 0)?,
+        None => None,
+    }
+);
+driver!(
+    sqlx::Postgres,
+    Dialect::Postgres,
+    try_get_unchecked,
+    failure::postgres::refused,
+    failure::postgres::ends_connection,
+    |connection, query| match query.fetch_optional(connection).await? {
+        Some(row) => Self::int(&row, 0)?,
+        None => None,
+    }
+);
+driver!(
+    sqlx::MySql,
+    Dialect::MySql,
+    try_get_unchecked,
+    failure::mysql::refused,
+    failure::mysql::ends_connection,
+    // The dialect has it counted by LAST_INSERT_ID, which comes with the answer.
+    |connection, query| {
+        let done = query.execute(connection).await?;
+        let value = i64::try_from(done.last_insert_id()).ok();
+        value.filter(|_| done.rows_affected() > 0)
+    }
+);
