@@ -10,7 +10,6 @@ mod suite {
     mod oracle;
     mod server_failures;
     mod server_opening;
-    mod servers;
     mod sharing;
     mod writers;
 }

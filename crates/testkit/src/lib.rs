@@ -1,17 +1,19 @@
 //! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories,
-//! guarded child processes, Redis servers, network namespaces, and probes of what this machine can do.
+//! guarded child processes, database servers, network namespaces, and probes of what this machine can do.
 //!
 //! A dev-dependency of every crate and a dependency of none that ships. Its functions panic instead of returning errors where a
 //! test could only unwrap them. `tests/tidy.rs` holds the rules every file of the workspace is checked against.
 
 mod child;
 mod dir;
+mod keeper;
 mod mounts;
 mod namespace;
 mod probe;
 mod redis;
 mod rng;
 mod snapshot;
+mod sql;
 mod tree;
 mod wait;
 
@@ -22,5 +24,6 @@ pub use probe::{have_command, have_fuse, have_io_uring, have_root, skipped};
 pub use redis::{RedisServer, free_port};
 pub use rng::{Rng, seeded_bytes};
 pub use snapshot::{Entry, EntryKind, Snapshot, snapshot};
+pub use sql::{SqlKind, SqlServer};
 pub use tree::{Tree, TreeCounts};
 pub use wait::{PATIENCE, wait_until, wait_until_async};

@@ -1,12 +1,12 @@
 //! Redis on loopback, started for tests and gone with their process.
 
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::keeper::{Keeper, Program};
 use crate::probe::{have_command, skipped};
 use crate::wait::{PATIENCE, wait_until};
 
@@ -20,8 +20,7 @@ pub struct RedisServer {
     pub port: u16,
     /// Its directory; its socket `s` is there.
     pub dir: PathBuf,
-    /// Ends the server and removes its directory when its input ends, which the end of this process brings about at the latest.
-    keeper: Child,
+    keeper: Keeper,
     made: AtomicU32,
 }
 
@@ -50,15 +49,11 @@ impl RedisServer {
         let dir = made.keep();
         let d = dir.display().to_string();
         let options = options.join(" ").replace("{dir}", &d);
-        // Each line of input stops or starts the server; the end of the input ends everything.
-        let script = format!(
-            "while :; do redis-server --port {port} --bind 127.0.0.1 --dir {d} --unixsocket {d}/s --save '' --appendonly yes \
-             --appendfsync no --databases {DATABASES} {options} >>{d}/log 2>&1 </dev/null & pid=$!; echo $pid >{d}/pid; \
-             read -r go || go=; kill -KILL $pid; wait $pid; rm -f {d}/s; [ -n \"$go\" ] || break; read -r go || break; done; rm -rf {d}"
+        let server = format!(
+            "redis-server --port {port} --bind 127.0.0.1 --dir {d} --unixsocket {d}/s --save '' --appendonly yes --appendfsync no \
+             --databases {DATABASES} {options}"
         );
-        let mut command = Command::new("sh");
-        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let keeper = command.spawn().expect("sh runs");
+        let keeper = Keeper::start(dir.clone(), &Program { setup: "true", server: &server, end: "KILL" });
         let server = RedisServer { port, dir, keeper, made: AtomicU32::new(0) };
         wait_until("redis answers or fails", PATIENCE, || server.listens() || server.log().contains("in use"));
         server.listens().then_some(server)
@@ -66,7 +61,7 @@ impl RedisServer {
 
     /// What the server said.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        self.keeper.log()
     }
 
     fn listens(&self) -> bool {
@@ -90,28 +85,32 @@ impl RedisServer {
 
     /// Number of the server's process.
     pub fn pid(&self) -> i32 {
-        let text = std::fs::read_to_string(self.dir.join("pid")).expect("the keeper writes it");
-        text.trim().parse().expect("a number")
+        self.keeper.pid()
     }
 
     /// Kills the server as a crash does.
     pub fn kill(&mut self) {
-        self.say("stop");
+        self.keeper.stop();
         wait_until("redis ends", PATIENCE, || TcpStream::connect(("127.0.0.1", self.port)).is_err());
     }
 
     /// Starts the server after [`RedisServer::kill`], with what it held.
     pub fn restart(&mut self) {
-        self.say("start");
+        self.keeper.start_again();
         wait_until("redis answers again", PATIENCE, || {
             let ping = redis_cli(&["-p", &self.port.to_string(), "PING"]).output();
             ping.is_ok_and(|output| output.stdout.starts_with(b"PONG"))
         });
     }
 
-    fn say(&mut self, line: &str) {
-        let input = self.keeper.stdin.as_mut().expect("the keeper's input is a pipe");
-        writeln!(input, "{line}").expect("the keeper lives as long as its input");
+    /// Makes the server silent: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.keeper.freeze();
+    }
+
+    /// Lets the server go on after [`RedisServer::freeze`].
+    pub fn thaw(&self) {
+        self.keeper.thaw();
     }
 
     /// The server's socket.
@@ -130,11 +129,4 @@ fn redis_cli(words: &[&str]) -> Command {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        self.keeper.wait().ok();
-    }
 }

@@ -2,9 +2,9 @@
 
 use shoal_meta::testing::conformance;
 use shoal_meta_sql::{OpenMode, open};
+use shoal_testkit::{SqlKind, SqlServer};
 
 use super::bed::Bed;
-use super::servers::{Kind, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_conforms() {
@@ -14,20 +14,20 @@ async fn sqlite_conforms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_conforms() {
-    server_conforms(Kind::Postgres, "postgres_conforms").await;
+    server_conforms(SqlKind::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_conforms() {
-    server_conforms(Kind::MariaDb, "mysql_conforms").await;
+    server_conforms(SqlKind::MariaDb).await;
 }
 
-async fn server_conforms(kind: Kind, test: &str) {
-    let Some(server) = shared(kind, test).await else { return };
-    let url = server.fresh_url();
+async fn server_conforms(kind: SqlKind) {
+    let Some(server) = SqlServer::shared(kind) else { return };
+    let url = server.fresh_tables();
     // Tables are made once: that takes these servers longer than a case does.
     conformance(|| async {
-        server.empty_tables(&url).await;
+        server.empty_tables(&url);
         open(&url, OpenMode::Create).await.expect("empty tables")
     })
     .await;

@@ -6,17 +6,12 @@ use shoal_format::{FileType, Ino};
 use shoal_meta::testing::sample::{self, BatchBuilder, attr};
 use shoal_meta::{Engine, Meta, MetaError};
 use shoal_meta_sql::{OpenMode, open};
+use shoal_testkit::{SqlKind, SqlServer};
 use shoal_types::ErrorKind;
 
-use super::servers::{KINDS, Kind, Server};
-
 /// A server of the test's own, which ends other people's connections, with a volume.
-async fn own(kind: Kind, test: &str) -> Option<(Server, Arc<dyn Engine>)> {
-    let Some(server) = Server::start(kind) else {
-        eprintln!("SKIPPED: {test}: {kind:?} is not installed (scripts/install-deps --test)");
-        return None;
-    };
-    server.ready().await;
+async fn own(kind: SqlKind) -> Option<(SqlServer, Arc<dyn Engine>)> {
+    let server = SqlServer::start(kind)?;
     let engine = open(&server.url(), OpenMode::Create).await.unwrap();
     Meta::new(engine.clone()).init(&sample::settings(), false).await.unwrap();
     Some((server, engine))
@@ -30,16 +25,16 @@ async fn file(engine: &Arc<dyn Engine>, ino: u64) -> Result<(), MetaError> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ended_connections_are_replaced_where_nothing_can_be_done_twice() {
-    for kind in KINDS {
-        let Some((server, engine)) = own(kind, "ended_connections_are_replaced").await else { continue };
-        server.end_connections().await;
+    for kind in SqlKind::ALL {
+        let Some((server, engine)) = own(kind).await else { continue };
+        server.end_connections();
         assert!(engine.records().attr(Ino::ROOT).await.unwrap().is_some(), "a read is asked again");
-        server.end_connections().await;
+        server.end_connections();
         file(&engine, 50).await.expect("nothing was begun on the connection that was gone");
 
         let txn = engine.begin().await.unwrap();
         txn.insert_attrs(&[(Ino(51), attr(FileType::Regular, 0o600))]).await.unwrap();
-        server.end_connections().await;
+        server.end_connections();
         let error = txn.insert_attrs(&[(Ino(52), attr(FileType::Regular, 0o600))]).await.unwrap_err();
         assert!(matches!(error, MetaError::Contended { .. }), "{error}");
         assert!(matches!(txn.commit().await.unwrap_err(), MetaError::Contended { .. }));
@@ -47,29 +42,29 @@ async fn ended_connections_are_replaced_where_nothing_can_be_done_twice() {
 
         let txn = engine.begin().await.unwrap();
         txn.insert_attrs(&[(Ino(53), attr(FileType::Regular, 0o600))]).await.unwrap();
-        server.end_connections().await;
+        server.end_connections();
         let error = txn.commit().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("may have been made or not"), "{error}");
 
         let meta = Meta::new(engine.clone());
         let ino = meta.alloc_inodes(100).await.unwrap().start + 60;
-        server.end_connections().await;
+        server.end_connections();
         meta.import(BatchBuilder::new().file(1, b"f", ino, 0).build()).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarted_server_is_used_again() {
-    for kind in KINDS {
-        let Some((mut server, engine)) = own(kind, "restarted_server_is_used_again").await else { continue };
+    for kind in SqlKind::ALL {
+        let Some((mut server, engine)) = own(kind).await else { continue };
         file(&engine, 50).await.unwrap();
-        server.kill().await;
+        server.kill();
         let error = engine.records().attr(Ino(50)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains(&server.port.to_string()), "{error}");
         assert_eq!(engine.begin().await.map(drop).unwrap_err().kind(), ErrorKind::Unavailable);
-        server.restart().await;
+        server.restart();
         assert!(engine.records().attr(Ino(50)).await.unwrap().is_some());
         file(&engine, 51).await.unwrap();
     }
@@ -78,8 +73,8 @@ async fn restarted_server_is_used_again() {
 /// Time stands still but for what is waited for, so the wait of 30 seconds takes none.
 #[tokio::test]
 async fn full_pool_is_an_error_in_the_end_and_a_dropped_transaction_frees_it() {
-    for kind in KINDS {
-        let Some((server, first)) = own(kind, "full_pool_is_an_error").await else { continue };
+    for kind in SqlKind::ALL {
+        let Some((server, first)) = own(kind).await else { continue };
         first.close().await;
         let engine = open(&format!("{}&max_open_conns=1", server.url()), OpenMode::ReadWrite).await.unwrap();
         let txn = engine.begin().await.unwrap();

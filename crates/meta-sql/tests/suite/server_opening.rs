@@ -6,19 +6,18 @@ use shoal_format::Ino;
 use shoal_meta::testing::sample;
 use shoal_meta::{Meta, MetaError};
 use shoal_meta_sql::{OpenMode, open};
+use shoal_testkit::{SqlKind, SqlServer};
 use shoal_types::ErrorKind;
-
-use super::servers::{KINDS, Kind, Server, shared};
 
 async fn refused(url: &str, mode: OpenMode) -> MetaError {
     open(url, mode).await.map(drop).expect_err("cannot be opened")
 }
 
 /// A URL with another user, password, place or database than the server's own.
-fn url(kind: Kind, user: &str, port: u16, database: &str, options: &str) -> String {
+fn url(kind: SqlKind, user: &str, port: u16, database: &str, options: &str) -> String {
     match kind {
-        Kind::Postgres => format!("postgres://{user}@127.0.0.1:{port}/{database}?{options}"),
-        Kind::MariaDb => format!("mysql://{user}@(127.0.0.1:{port})/{database}?{options}"),
+        SqlKind::Postgres => format!("postgres://{user}@127.0.0.1:{port}/{database}?{options}"),
+        SqlKind::MariaDb => format!("mysql://{user}@(127.0.0.1:{port})/{database}?{options}"),
     }
 }
 
@@ -28,25 +27,21 @@ fn named(url: &str) -> &str {
 }
 
 /// A user with password `right`, who may have one connection.
-async fn make_user(server: &Server, name: &str) {
+fn make_user(server: &SqlServer, name: &str) {
     match server.kind {
-        Kind::Postgres => server.sql(&[&format!("CREATE ROLE {name} LOGIN PASSWORD 'right' CONNECTION LIMIT 1")]).await,
-        Kind::MariaDb => {
-            server
-                .sql(&[
-                    &format!("CREATE USER {name} IDENTIFIED BY 'right' WITH MAX_USER_CONNECTIONS 1"),
-                    &format!("GRANT ALL ON vol.* TO {name}"),
-                ])
-                .await
-        }
+        SqlKind::Postgres => server.tell(&[&format!("CREATE ROLE {name} LOGIN PASSWORD 'right' CONNECTION LIMIT 1")]),
+        SqlKind::MariaDb => server.tell(&[
+            &format!("CREATE USER {name} IDENTIFIED BY 'right' WITH MAX_USER_CONNECTIONS 1"),
+            &format!("GRANT ALL ON vol.* TO {name}"),
+        ]),
     };
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_database_holds_no_volume_and_a_reader_makes_none() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "empty_database_holds_no_volume").await else { continue };
-        let at = server.fresh_url();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let at = server.fresh_tables();
         for mode in [OpenMode::ReadOnly, OpenMode::ReadWrite] {
             let error = refused(&at, mode).await;
             assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -68,11 +63,11 @@ async fn empty_database_holds_no_volume_and_a_reader_makes_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missing_database_wrong_password_and_full_server_say_what_to_do() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "missing_database_wrong_password_and_full_server").await else { continue };
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
         let (root, plain) = match kind {
-            Kind::Postgres => ("postgres", "sslmode=disable"),
-            Kind::MariaDb => ("root", "tls=false"),
+            SqlKind::Postgres => ("postgres", "sslmode=disable"),
+            SqlKind::MariaDb => ("root", "tls=false"),
         };
         let missing = url(kind, root, server.port, "nowhere", plain);
         let error = refused(&missing, OpenMode::Create).await;
@@ -80,7 +75,7 @@ async fn missing_database_wrong_password_and_full_server_say_what_to_do() {
         let text = error.to_string();
         assert!(text.contains("nowhere") && text.contains("CREATE DATABASE"), "{text}");
 
-        make_user(server, "reader").await;
+        make_user(server, "reader");
         let wrong = url(kind, "reader:s3cr3t", server.port, "vol", plain);
         let error = refused(&wrong, OpenMode::ReadOnly).await;
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -103,7 +98,7 @@ async fn server_that_is_not_there_silent_or_without_tls_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // Takes connections, by its backlog, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    for (kind, wait) in [(Kind::Postgres, "connect_timeout=1"), (Kind::MariaDb, "timeout=200ms")] {
+    for (kind, wait) in [(SqlKind::Postgres, "connect_timeout=1"), (SqlKind::MariaDb, "timeout=200ms")] {
         let away = url(kind, "u:s3cr3t", free, "vol", "");
         let error = refused(&away, OpenMode::ReadOnly).await;
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -114,8 +109,10 @@ async fn server_that_is_not_there_silent_or_without_tls_is_named() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains("did not answer a new connection"), "{error}");
     }
-    for (kind, user, tls) in [(Kind::Postgres, "postgres", "sslmode=require"), (Kind::MariaDb, "root", "tls=true")] {
-        let Some(server) = shared(kind, "server_without_tls").await else { continue };
+    for (kind, user, tls) in
+        [(SqlKind::Postgres, "postgres", "sslmode=require"), (SqlKind::MariaDb, "root", "tls=true")]
+    {
+        let Some(server) = SqlServer::shared(kind) else { continue };
         let error = refused(&url(kind, user, server.port, "vol", tls), OpenMode::ReadOnly).await;
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         assert!(error.to_string().contains("TLS"), "{error}");
@@ -124,19 +121,19 @@ async fn server_that_is_not_there_silent_or_without_tls_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unix_sockets_and_schemas_lead_to_the_same_server() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "unix_sockets_and_schemas").await else { continue };
-        let dir = server.socket_dir().display();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let dir = server.socket_dir();
         let (socket, tcp) = match kind {
-            Kind::Postgres => {
-                server.sql(&["CREATE SCHEMA other"]).await;
+            SqlKind::Postgres => {
+                server.tell(&["CREATE SCHEMA other"]);
                 let options = format!("port={}&search_path=other", server.port);
                 let tcp = format!("{}&search_path=other", server.url());
-                (format!("postgres://postgres@/vol?host={dir}&{options}"), tcp)
+                (format!("postgres://postgres@/vol?host={}&{options}", dir.display()), tcp)
             }
-            Kind::MariaDb => {
+            SqlKind::MariaDb => {
                 let tcp = format!("{}&table_prefix=sock", server.url());
-                (format!("mysql://root@unix({dir}/s)/vol?table_prefix=sock"), tcp)
+                (format!("mysql://root@unix({}/s)/vol?table_prefix=sock", dir.display()), tcp)
             }
         };
         let meta = Meta::new(open(&socket, OpenMode::Create).await.unwrap());
@@ -149,13 +146,13 @@ async fn unix_sockets_and_schemas_lead_to_the_same_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_of_older_clients_read_and_writers_are_told_to_renew_them() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "volumes_of_older_clients").await else { continue };
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
         let at = format!("{}&table_prefix=old", server.url());
         let meta = Meta::new(open(&at, OpenMode::Create).await.unwrap());
         meta.init(&sample::settings(), false).await.unwrap();
         let (dir, attr) = meta.mkdir_p(b"/a", Default::default()).await.unwrap();
-        server.sql(&["ALTER TABLE jfs_old_node DROP COLUMN tier_id", "DROP TABLE jfs_old_acl"]).await;
+        server.tell(&["ALTER TABLE jfs_old_node DROP COLUMN tier_id", "DROP TABLE jfs_old_acl"]);
         let reader = open(&at, OpenMode::ReadOnly).await.unwrap();
         assert_eq!(reader.records().attr(dir).await.unwrap(), Some(attr));
         assert_eq!(reader.records().acl(1).await.unwrap(), None);

@@ -7,9 +7,8 @@ use shoal_meta::testing::sample::{self, BatchBuilder, attr};
 use shoal_meta::{Meta, MetaError};
 use shoal_meta_sql::{OpenMode, open};
 use shoal_runtime::{clock, task};
+use shoal_testkit::{SqlKind, SqlServer};
 use shoal_types::ErrorKind;
-
-use super::servers::{KINDS, shared};
 
 const WRITERS: usize = 8;
 /// Far longer than a statement takes to reach a lock.
@@ -17,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_many_that_create_a_volume_or_a_name_does() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "one_of_many_that_create").await else { continue };
-        let url = server.fresh_url();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let url = server.fresh_tables();
         let mut clients = Vec::new();
         for _ in 0..WRITERS {
             clients.push(Meta::new(open(&url, OpenMode::Create).await.unwrap()));
@@ -58,9 +57,9 @@ async fn one_of_many_that_create_a_volume_or_a_name_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_directory_lose_nothing() {
     const EACH: usize = 10;
-    for kind in KINDS {
-        let Some(server) = shared(kind, "writers_of_one_directory").await else { continue };
-        let url = server.fresh_url();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let url = server.fresh_tables();
         let meta = Meta::new(open(&url, OpenMode::Create).await.unwrap());
         meta.init(&sample::settings(), false).await.unwrap();
         let writing = (0..WRITERS).map(|writer| {
@@ -87,9 +86,9 @@ async fn writers_of_one_directory_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_that_wait_for_each_other_one_gives_way() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "of_two_that_wait_for_each_other").await else { continue };
-        let engine = open(&server.fresh_url(), OpenMode::Create).await.unwrap();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let engine = open(&server.fresh_tables(), OpenMode::Create).await.unwrap();
         Meta::new(engine.clone()).init(&sample::settings(), false).await.unwrap();
         let txn = engine.begin().await.unwrap();
         let files = [(Ino(50), attr(FileType::Regular, 0o600)), (Ino(51), attr(FileType::Regular, 0o600))];
@@ -117,9 +116,9 @@ async fn of_two_that_wait_for_each_other_one_gives_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_row_is_waited_for_and_read_anew() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "a_locked_row_is_waited_for").await else { continue };
-        let engine = open(&server.fresh_url(), OpenMode::Create).await.unwrap();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let engine = open(&server.fresh_tables(), OpenMode::Create).await.unwrap();
         let meta = Meta::new(engine.clone());
         meta.init(&sample::settings(), false).await.unwrap();
         let one = engine.begin().await.unwrap();
@@ -137,7 +136,7 @@ async fn a_locked_row_is_waited_for_and_read_anew() {
         one.update_attrs(&[(Ino::ROOT, shoal_format::Attr { mode: 0o711, ..root })]).await.unwrap();
         assert_eq!(meta.getattr(Ino::ROOT).await.unwrap().unwrap().mode, 0o777, "readers wait for nobody");
         let deadline = clock::now() + PATIENCE;
-        while !waits_for_lock(server).await {
+        while !waits_for_lock(server) {
             assert!(clock::now() < deadline, "nobody waits for the row");
             tokio::task::yield_now().await;
         }
@@ -147,25 +146,25 @@ async fn a_locked_row_is_waited_for_and_read_anew() {
 }
 
 /// True once a connection waits for a row.
-async fn waits_for_lock(server: &super::servers::Server) -> bool {
+fn waits_for_lock(server: &SqlServer) -> bool {
     let query = match server.kind {
-        super::servers::Kind::Postgres => {
+        SqlKind::Postgres => {
             "SELECT 'x' FROM pg_stat_activity WHERE wait_event_type='Lock' AND query LIKE '%FOR UPDATE%'"
         }
         // Its table of transactions is renewed only when nobody has looked for a tenth of a second.
-        super::servers::Kind::MariaDb => {
+        SqlKind::MariaDb => {
             "SELECT 'x' FROM information_schema.global_status \
              WHERE variable_name='INNODB_ROW_LOCK_CURRENT_WAITS' AND variable_value>0"
         }
     };
-    !server.sql(&[query]).await.is_empty()
+    !server.tell(&[query]).is_empty()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_the_columns_cannot_hold_are_refused() {
-    for kind in KINDS {
-        let Some(server) = shared(kind, "numbers_the_columns_cannot_hold").await else { continue };
-        let engine = open(&server.fresh_url(), OpenMode::Create).await.unwrap();
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
+        let engine = open(&server.fresh_tables(), OpenMode::Create).await.unwrap();
         Meta::new(engine.clone()).init(&sample::settings(), false).await.unwrap();
         let txn = engine.begin().await.unwrap();
         let huge = shoal_format::Attr { uid: 4_000_000_000, ..attr(FileType::Regular, 0o600) };

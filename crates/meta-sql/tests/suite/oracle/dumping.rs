@@ -7,10 +7,10 @@ use shoal_meta::Meta;
 use shoal_meta::dump::{DumpOptions, dump_json};
 use shoal_meta::load::load_json;
 use shoal_meta_sql::{OpenMode, open};
+use shoal_testkit::{SqlKind, SqlServer};
 use tokio::sync::mpsc;
 
 use super::super::bed::Bed;
-use super::super::servers::{KINDS, shared};
 use super::client::{JuiceFs, bucket};
 use super::from_juicefs::{assert_dumped, odd_tree};
 
@@ -61,9 +61,9 @@ async fn a_volume_moves_from_sqlite_to_servers_and_back() {
     assert_same_text(&ours, &theirs, "SQLite");
 
     let mut urls = vec![bed.url("copy.db")];
-    for kind in KINDS {
-        if let Some(server) = shared(kind, test).await {
-            urls.push(server.fresh_database().await);
+    for kind in SqlKind::ALL {
+        if let Some(server) = SqlServer::shared(kind) {
+            urls.push(server.fresh_url());
         }
     }
     for url in urls {

@@ -4,23 +4,23 @@ use shoal_format::{Ino, Settings};
 use shoal_meta::Meta;
 use shoal_meta::testing::sample::settings;
 use shoal_meta_sql::{OpenMode, open};
+use shoal_testkit::{SqlKind, SqlServer};
 
 use super::super::bed::Bed;
-use super::super::servers::{KINDS, Kind, Server, shared};
 use super::client::{JuiceFs, bucket};
 use super::from_juicefs::{assert_dumped, odd_tree};
 use super::to_juicefs::{fill, put_object};
 
 /// Columns and indexes of the tables of a volume, without their prefix.
-async fn schema(server: &Server, url: &str) -> Vec<String> {
+fn schema(server: &SqlServer, url: &str) -> Vec<String> {
     let prefix = format!("jfs_{}_", url.rsplit_once("table_prefix=").expect("a prefix").1);
     let queries = match server.kind {
-        Kind::Postgres => [
+        SqlKind::Postgres => [
             "SELECT concat_ws(' ',table_name,column_name,data_type,character_maximum_length,is_nullable,column_default) FROM \
              information_schema.columns WHERE table_schema='public' ORDER BY 1",
             "SELECT indexdef FROM pg_indexes WHERE schemaname='public' ORDER BY 1",
         ],
-        Kind::MariaDb => [
+        SqlKind::MariaDb => [
             "SELECT CONCAT_WS(' ',table_name,column_name,column_type,is_nullable,column_default,column_key,extra) FROM \
              information_schema.columns WHERE table_schema='vol' ORDER BY 1",
             "SELECT CONCAT_WS(' ',table_name,index_name,non_unique,seq_in_index,column_name) FROM \
@@ -29,7 +29,7 @@ async fn schema(server: &Server, url: &str) -> Vec<String> {
     };
     let mut all = Vec::new();
     for query in queries {
-        let rows = server.sql(&[query]).await;
+        let rows = server.tell(&[query]);
         all.extend(rows.into_iter().filter(|row| row.contains(&prefix)).map(|row| row.replace(&prefix, "@")));
     }
     all.sort();
@@ -40,11 +40,11 @@ async fn schema(server: &Server, url: &str) -> Vec<String> {
 async fn volumes_of_juicefs_on_servers_read_the_same_and_ours_have_its_schema() {
     let test = "volumes_of_juicefs_on_servers_read_the_same";
     let Some(juicefs) = JuiceFs::find(test) else { return };
-    for kind in KINDS {
-        let Some(server) = shared(kind, test).await else { continue };
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
         let bed = Bed::new();
         // `load` wants a database without any other table.
-        let (theirs, loaded, ours) = (server.fresh_url(), server.fresh_database().await, server.fresh_url());
+        let (theirs, loaded, ours) = (server.fresh_tables(), server.fresh_url(), server.fresh_tables());
         juicefs.run(&bed, &["format", &theirs, "loaded", "--storage", "file", "--bucket", &bucket(&bed)]);
         let setting = juicefs.dump_of(&bed, &theirs)["Setting"].take();
         // Its columns for owners hold 31 bits there.
@@ -55,7 +55,7 @@ async fn volumes_of_juicefs_on_servers_read_the_same_and_ours_have_its_schema() 
         assert_eq!(meta.resolve_path(b"/.trash/2026-11-27-03/1-20-gone").await.unwrap().unwrap().0, Ino(20));
 
         Meta::new(open(&ours, OpenMode::Create).await.unwrap()).init(&settings(), false).await.unwrap();
-        let (ours, theirs) = (schema(server, &ours).await, schema(server, &theirs).await);
+        let (ours, theirs) = (schema(server, &ours), schema(server, &theirs));
         assert!(ours.len() > 90, "{ours:?}");
         assert_eq!(ours, theirs, "{kind:?}");
     }
@@ -65,10 +65,10 @@ async fn volumes_of_juicefs_on_servers_read_the_same_and_ours_have_its_schema() 
 async fn volumes_made_by_us_on_servers_pass_every_check_of_juicefs() {
     let test = "volumes_made_by_us_on_servers_pass_every_check";
     let Some(juicefs) = JuiceFs::find(test) else { return };
-    for kind in KINDS {
-        let Some(server) = shared(kind, test).await else { continue };
+    for kind in SqlKind::ALL {
+        let Some(server) = SqlServer::shared(kind) else { continue };
         let bed = Bed::new();
-        let url = server.fresh_url();
+        let url = server.fresh_tables();
         let meta = Meta::new(open(&url, OpenMode::Create).await.unwrap());
         let settings = Settings { bucket: bucket(&bed), ..settings() };
         meta.init(&settings, false).await.unwrap();
@@ -77,7 +77,7 @@ async fn volumes_made_by_us_on_servers_pass_every_check_of_juicefs() {
         assert_dumped(juicefs.dump_of(&bed, &url), &meta).await;
         juicefs.run(&bed, &["fsck", &url]);
         // On PostgreSQL version 1.4.2 fails to write a directory's statistics where it has some: it goes on in a transaction that is aborted.
-        let sync: &[&str] = if kind == Kind::Postgres { &[] } else { &["--sync-dir-stat", "--repair"] };
+        let sync: &[&str] = if kind == SqlKind::Postgres { &[] } else { &["--sync-dir-stat", "--repair"] };
         let report = juicefs.run(&bed, &[&["fsck", &url, "--path", "/", "--recursive"][..], sync].concat());
         assert!(!report.contains("should be"), "{report}");
         let gc = juicefs.run(&bed, &["gc", &url, "--delete"]);
