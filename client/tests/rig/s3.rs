@@ -1,10 +1,10 @@
 //! An S3 server for one test: `rclone serve s3` over a directory of the rig.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use shoal_testkit::{ChildGuard, PATIENCE, have_command, skipped, wait_until};
+use shoal_testkit::{ChildGuard, PATIENCE, free_port, have_command, skipped, wait_until};
 
 use super::Rig;
 
@@ -43,8 +43,7 @@ impl Rig {
         let dir = self.mkdir(name);
         for _ in 0..PORTS_TRIED {
             // rclone does not tell the port it got, so a free one is looked for.
-            let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let address = port.expect("loopback has a free port").to_string();
+            let address = format!("127.0.0.1:{}", free_port());
             let mut command = Command::new(&binary);
             command.args(["serve", "s3", "--addr", &address, "--config", ""]);
             command.args(["--auth-key", &format!("{},{}", KEYS.0, KEYS.1)]).arg(&dir).env_remove("RCLONE_CONFIG");

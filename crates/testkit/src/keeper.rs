@@ -49,6 +49,16 @@ impl Keeper {
         &self.root
     }
 
+    /// Whether the setup is done and the server was started.
+    pub fn is_set_up(&self) -> bool {
+        self.root.join("pid").exists()
+    }
+
+    /// Whether the setup failed.
+    pub fn has_ended(&mut self) -> bool {
+        self.shell.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// What the server said.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.root.join("log")).unwrap_or_default()

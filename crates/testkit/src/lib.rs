@@ -1,5 +1,5 @@
 //! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories,
-//! guarded child processes, database servers, network namespaces, and probes of what this machine can do.
+//! guarded child processes, ports for servers, database servers, network namespaces, and probes of what this machine can do.
 //!
 //! A dev-dependency of every crate and a dependency of none that ships. Its functions panic instead of returning errors where a
 //! test could only unwrap them. `tests/tidy.rs` holds the rules every file of the workspace is checked against.
@@ -9,6 +9,7 @@ mod dir;
 mod keeper;
 mod mounts;
 mod namespace;
+mod port;
 mod probe;
 mod redis;
 mod rng;
@@ -20,9 +21,10 @@ mod wait;
 pub use child::ChildGuard;
 pub use dir::TestDir;
 pub use namespace::{InNamespace, enter_namespace, network_namespace};
+pub use port::free_port;
 pub use probe::{have_command, have_fuse, have_io_uring, have_root, skipped};
-pub use redis::{RedisServer, free_port};
-pub use rng::{Rng, seeded_bytes};
+pub use redis::RedisServer;
+pub use rng::{Rng, seeded_bytes, test_seed};
 pub use snapshot::{Entry, EntryKind, Snapshot, snapshot};
 pub use sql::{SqlKind, SqlServer};
 pub use tree::{Tree, TreeCounts};

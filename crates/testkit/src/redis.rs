@@ -1,12 +1,13 @@
 //! Redis on loopback, started for tests and gone with their process.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keeper::{Keeper, Program};
+use crate::port::free_port;
 use crate::probe::{have_command, skipped};
 use crate::wait::{PATIENCE, wait_until};
 
@@ -123,10 +124,4 @@ fn redis_cli(words: &[&str]) -> Command {
     let mut command = Command::new("redis-cli");
     command.args(words).stdin(Stdio::null());
     command
-}
-
-/// A port on 127.0.0.1 that nobody listens on at this moment.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

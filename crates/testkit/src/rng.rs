@@ -2,6 +2,8 @@
 //!
 //! SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 
+use std::hash::{BuildHasher, RandomState};
+
 /// Deterministic numbers from a seed. Not for ids, jitter or anything outside tests and benches.
 #[derive(Debug, Clone)]
 pub struct Rng {
@@ -51,6 +53,19 @@ impl Rng {
             piece.copy_from_slice(&self.next_u64().to_le_bytes()[..piece.len()]);
         }
     }
+}
+
+/// The seed of the random test `name`, which it prints: the same in every run, so that a change is judged by what it changes.
+///
+/// `SHOAL_TEST_SEED` is another one, or `random` for one that never was.
+pub fn test_seed(name: &str) -> u64 {
+    let seed = match std::env::var("SHOAL_TEST_SEED").as_deref() {
+        Ok("random") => RandomState::new().hash_one(name),
+        Ok(given) => given.parse().expect("SHOAL_TEST_SEED is a number or `random`"),
+        Err(_) => name.bytes().fold(0, |seed, byte| Rng::new(seed ^ u64::from(byte)).next_u64()),
+    };
+    println!("{name}: SHOAL_TEST_SEED={seed}");
+    seed
 }
 
 /// `len` bytes that depend on `seed` alone and do not compress. A prefix of a longer call with the same seed.

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keeper::{Keeper, Program};
+use crate::port::free_port;
 use crate::probe::{have_root, skipped};
-use crate::redis::free_port;
 use crate::wait::{PATIENCE, wait_until};
 
 /// The database that every server has.
@@ -71,21 +71,12 @@ impl SqlServer {
         let port = free_port();
         let root = tempfile::Builder::new().prefix("shoal-sql-").tempdir().expect("a temporary directory").keep();
         let data = root.join("d");
-        std::fs::create_dir_all(root.join("tmp")).and_then(|()| std::fs::create_dir(&data)).expect("directories");
-        let (setup, server) = (setup.display(), server.display());
-        let (d, user) = (data.display(), user(kind));
-        // Only root may and must become somebody else.
-        let become_user =
-            if have_root() { format!("setpriv --reuid={user} --regid={user} --clear-groups ") } else { String::new() };
-        let own = if have_root() { format!("chmod 755 . && chown -R {user} . &&") } else { String::new() };
-        // MariaDB removes every `#sql` file of its directory of temporary files as it starts: no two may share one.
-        let temporary = format!("TMPDIR={}/tmp", root.display());
-        let (setup, server, end) = match kind {
+        std::fs::create_dir(root.join("tmp")).expect("a directory");
+        let from = installed(kind, setup).join("d");
+        let (server, d, become_user) = (server.display(), data.display(), become_user(kind));
+        let setup = format!("{} cp -a --sparse=always {} .", give(kind), from.display());
+        let (server, end) = match kind {
             SqlKind::Postgres => (
-                format!(
-                    "{own} {become_user}{setup} -D {d} -A trust -U postgres --no-sync --no-locale -E UTF8 && \
-                     printf '{POSTGRES_ACCESS}' >{d}/pg_hba.conf"
-                ),
                 format!(
                     "{become_user}{server} -D {d} -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={d} \
                      -c fsync=off -c max_connections=60"
@@ -93,14 +84,12 @@ impl SqlServer {
                 "QUIT",
             ),
             SqlKind::MariaDb => (
+                // It removes every `#sql` file of its directory of temporary files as it starts: no two may share one.
                 format!(
-                    "{own} env {temporary} {setup} --no-defaults --user={user} --datadir={d} --auth-root-authentication-method=normal \
-                     --skip-test-db --skip-name-resolve"
-                ),
-                format!(
-                    "env {temporary} {become_user}{server} --no-defaults --datadir={d} --port={port} --bind-address=127.0.0.1 \
+                    "env TMPDIR={root}/tmp {become_user}{server} --no-defaults --datadir={d} --port={port} --bind-address=127.0.0.1 \
                      --socket={d}/s --skip-name-resolve --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync \
-                     --innodb-doublewrite=0 --sync-frm=0 --pid-file={d}/pid --max-connections=60"
+                     --innodb-doublewrite=0 --sync-frm=0 --pid-file={d}/pid --max-connections=60",
+                    root = root.display()
                 ),
                 "KILL",
             ),
@@ -249,6 +238,48 @@ impl SqlServer {
     pub fn socket_dir(&self) -> PathBuf {
         self.keeper.root().join("d")
     }
+}
+
+/// The directory of a server that never ran, in `d`: to make one takes long on a busy machine, to copy it does not.
+fn installed(kind: SqlKind, setup: &Path) -> &'static Path {
+    static INSTALLED: [OnceLock<Keeper>; 2] = [const { OnceLock::new() }; 2];
+    let make = || {
+        let root = tempfile::Builder::new().prefix("shoal-sql-").tempdir().expect("a temporary directory").keep();
+        for name in ["d", "tmp"] {
+            std::fs::create_dir(root.join(name)).expect("a directory");
+        }
+        let (setup, d, give) = (setup.display(), root.join("d"), give(kind));
+        let (d, become_user) = (d.display(), become_user(kind));
+        let setup = match kind {
+            SqlKind::Postgres => format!(
+                "{give} {become_user}{setup} -D {d} -A trust -U postgres --no-sync --no-locale -E UTF8 && \
+                 printf '{POSTGRES_ACCESS}' >{d}/pg_hba.conf"
+            ),
+            SqlKind::MariaDb => format!(
+                "{give} env TMPDIR={root}/tmp {setup} --no-defaults --user={user} --datadir={d} \
+                 --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve",
+                root = root.display(),
+                user = user(kind)
+            ),
+        };
+        // Keeps the directory as long as this process lives.
+        let mut keeper = Keeper::start(root, &Program { setup: &setup, server: "sleep infinity", end: "KILL" });
+        wait_until("a server is installed or refused", PATIENCE, || keeper.is_set_up() || keeper.has_ended());
+        assert!(keeper.is_set_up(), "{kind:?} cannot be installed: {}", keeper.log());
+        keeper
+    };
+    INSTALLED[kind as usize].get_or_init(make).root()
+}
+
+/// The beginning of a command that only root may, and must, run as somebody else.
+fn become_user(kind: SqlKind) -> String {
+    let user = user(kind);
+    if have_root() { format!("setpriv --reuid={user} --regid={user} --clear-groups ") } else { String::new() }
+}
+
+/// The beginning of a command that needs the working directory to be the server's.
+fn give(kind: SqlKind) -> String {
+    if have_root() { format!("chmod 755 . && chown -R {user} . &&", user = user(kind)) } else { String::new() }
 }
 
 fn user(kind: SqlKind) -> &'static str {

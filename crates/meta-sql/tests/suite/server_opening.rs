@@ -6,7 +6,7 @@ use shoal_format::Ino;
 use shoal_meta::testing::sample;
 use shoal_meta::{Meta, MetaError};
 use shoal_meta_sql::{OpenMode, open};
-use shoal_testkit::{SqlKind, SqlServer};
+use shoal_testkit::{SqlKind, SqlServer, free_port};
 use shoal_types::ErrorKind;
 
 async fn refused(url: &str, mode: OpenMode) -> MetaError {
@@ -95,7 +95,7 @@ async fn missing_database_wrong_password_and_full_server_say_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_that_is_not_there_silent_or_without_tls_is_named() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     // Takes connections, by its backlog, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for (kind, wait) in [(SqlKind::Postgres, "connect_timeout=1"), (SqlKind::MariaDb, "timeout=200ms")] {

@@ -1,10 +1,9 @@
 //! One file, several programs: locks are waited for within a bound, and commits of others are seen.
 
-use std::time::Duration;
-
 use shoal_format::Ino;
 use shoal_meta_sql::{OpenMode, open};
 use shoal_runtime::{clock, task};
+use shoal_testkit::PATIENCE;
 use shoal_types::ErrorKind;
 use sqlx::{ConnectOptions, Connection, Executor};
 
@@ -41,7 +40,7 @@ async fn readers_do_not_wait_for_a_writer_and_writers_wait_for_each_other() {
     assert!(meta.lookup(Ino::ROOT, b"x").await.unwrap().is_none());
     assert!(!waiting.is_finished(), "the other program has the lock");
     other.execute("COMMIT").await.unwrap();
-    let taken = clock::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
+    let taken = clock::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(taken, 12..13);
     other.close().await.unwrap();
 }

@@ -1,18 +1,14 @@
 //! Many writers at once on a server.
 
-use std::time::Duration;
-
 use shoal_format::{FileType, Ino};
 use shoal_meta::testing::sample::{self, BatchBuilder, attr};
 use shoal_meta::{Meta, MetaError};
 use shoal_meta_sql::{OpenMode, open};
 use shoal_runtime::{clock, task};
-use shoal_testkit::{SqlKind, SqlServer};
+use shoal_testkit::{PATIENCE, SqlKind, SqlServer};
 use shoal_types::ErrorKind;
 
 const WRITERS: usize = 8;
-/// Far longer than a statement takes to reach a lock.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_many_that_create_a_volume_or_a_name_does() {

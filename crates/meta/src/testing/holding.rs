@@ -21,7 +21,7 @@ use crate::session::{Session, now};
 use crate::slices::SliceStore;
 
 /// Longest wait for background work.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Blocks that are only remembered.
 #[derive(Debug, Default)]

@@ -1,7 +1,6 @@
 //! Storage `s3` against a real server, `rclone serve s3`. Skipped, loudly, where there is no rclone.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shoal_object::{Location, ObjectOptions, ObjectStore, open, probe, testing};
 use shoal_runtime::metrics::Registry;
-use shoal_testkit::{ChildGuard, PATIENCE, TestDir, have_command, skipped, wait_until};
+use shoal_testkit::{ChildGuard, PATIENCE, TestDir, free_port, have_command, skipped, wait_until};
 use shoal_types::ErrorKind;
 
 struct Rclone {
@@ -42,7 +41,7 @@ impl Rclone {
         fs::create_dir(dir.path().join("bucket")).unwrap();
         for _ in 0..20 {
             // rclone does not tell the port it got, so a free one is looked for; another program may take it first.
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+            let address = format!("127.0.0.1:{}", free_port());
             let mut command = Command::new(&binary);
             command.args(["serve", "s3", "--addr", &address, "--auth-key", "shoal-key,shoal-secret", "--config", ""]);
             command.arg(dir.path()).env_remove("RCLONE_CONFIG");

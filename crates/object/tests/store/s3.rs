@@ -287,8 +287,7 @@ async fn anonymous_requests_are_not_signed() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unavailable_after_its_repetitions() {
-    // Bound and closed again: nothing listens there now.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = format!("127.0.0.1:{}", shoal_testkit::free_port());
     let location = Location { bucket: format!("http://{address}/b"), ..HttpServer::start([]).await.location() };
     let registry = Registry::new();
     let store = open(&location, &ObjectOptions { retries: 2, ..quick() }, &registry).unwrap();
