@@ -8,18 +8,16 @@ use bytes::Bytes;
 use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_store::{Admission, DirConfig, IoChoice, Store, StoreConfig};
+use shoal_testkit::{PATIENCE, test_seed};
 use shoal_types::{BlockKey, BlockRange, OriginId};
 
-/// A small generator with a printed seed, so that a failure can be run again.
+/// A small generator.
 pub struct Rng(u64);
 
 impl Rng {
-    /// Seeded from `SHOAL_TEST_SEED` or at random; prints the seed.
+    /// With the seed of a test, see [`test_seed`].
     pub fn new(test: &str) -> Rng {
-        let given = std::env::var("SHOAL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(shoal_runtime::rng::random_u64);
-        eprintln!("{test}: SHOAL_TEST_SEED={seed}");
-        Rng(seed | 1)
+        Rng(test_seed(test) | 1)
     }
 
     /// From a given seed.
@@ -64,7 +62,8 @@ pub fn ways() -> Vec<IoChoice> {
     vec![IoChoice::Plain, IoChoice::Auto]
 }
 
-/// A store of one directory without RAM tier, so that every read goes to the device, that lets every block in.
+/// A store of one directory without RAM tier, so that every read goes to the device, that lets every block in. The device may be
+/// as slow as it likes.
 pub fn bare(dir: &Path, bytes: u64, io: IoChoice) -> StoreConfig {
     let dirs = vec![DirConfig { free_ratio: 0.0, ..DirConfig::new(dir, bytes) }];
     StoreConfig {
@@ -74,6 +73,8 @@ pub fn bare(dir: &Path, bytes: u64, io: IoChoice) -> StoreConfig {
         page_bytes: 4096,
         admission: Admission::All,
         scrub_rate: 0,
+        read_patience: PATIENCE,
+        hang_after: PATIENCE,
         ..StoreConfig::default()
     }
 }
@@ -108,6 +109,11 @@ pub fn files(dir: &Path) -> (u64, u64) {
     sums
 }
 
+/// A directory in memory where that is possible: for tests that take a device for hung, which must not meet a slow one.
+pub fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Short patience with devices, so that tests of outages are short; on a busy machine a device may well take half a second.
 pub fn quick(config: StoreConfig) -> StoreConfig {
     let ms = Duration::from_millis;
@@ -116,9 +122,9 @@ pub fn quick(config: StoreConfig) -> StoreConfig {
 
 /// Waits until `is_so`, and fails after a generous while.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = clock::now() + Duration::from_secs(30);
+    let deadline = clock::now() + PATIENCE;
     while !is_so() {
-        assert!(clock::now() < deadline, "not so after 30 s: {what}");
+        assert!(clock::now() < deadline, "not so after minutes: {what}");
         clock::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -5,7 +5,7 @@ use shoal_store::testing::{self, Faults};
 use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
 use shoal_types::ErrorKind;
 
-use super::common::{Mounted, bare, block, check_whole, eventually, files, key, open, quick};
+use super::common::{Mounted, bare, block, check_whole, eventually, files, key, memory_dir, open, quick};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -92,7 +92,7 @@ async fn unreadable_blocks_are_misses_and_a_dead_device_leaves_service() {
 
 #[tokio::test]
 async fn a_failure_in_mid_flight_answers_everyone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let faults = [Faults::default()];
     let config = StoreConfig { segment_bytes: Some(1 << 20), ..quick(bare(dir.path(), 32 << 20, IoChoice::Auto)) };
     let store = testing::open(config, &Registry::new(), &faults).await.unwrap();

@@ -6,13 +6,14 @@ use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
 use shoal_store::testing::{self, Faults};
 use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
+use shoal_testkit::{PATIENCE, wait_until_async};
 use shoal_types::ErrorKind;
 
-use super::common::{bare, block, check_whole, eventually, key, open, quick};
+use super::common::{bare, block, check_whole, eventually, key, memory_dir, open, quick};
 
 const EIO: i32 = 5;
 /// Far above every patience, far below for ever.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = PATIENCE;
 
 struct Pair {
     dirs: [tempfile::TempDir; 2],
@@ -25,7 +26,7 @@ struct Pair {
 
 /// A store of two directories with some blocks in each.
 async fn pair(change: impl FnOnce(StoreConfig) -> StoreConfig) -> Pair {
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let dirs = [memory_dir(), memory_dir()];
     let faults = [Faults::default(), Faults::default()];
     let mut config = quick(bare(dirs[0].path(), 8 << 20, IoChoice::Auto));
     config.dirs.push(DirConfig { free_ratio: 0.0, ..DirConfig::new(dirs[1].path(), 8 << 20) });
@@ -160,14 +161,12 @@ async fn closing_does_not_wait_for_a_hung_disk_and_its_lock_stays_until_it_answe
     assert_eq!(error.kind(), ErrorKind::Conflict, "a write is still on its way: {error}");
     faults[0].release();
     let mut reopened = None;
-    for _ in 0..2000 {
+    wait_until_async("the lock is free once the device answered", PATIENCE, async || {
         reopened = Store::open(again.clone(), &Registry::new()).await.ok();
-        if reopened.is_some() {
-            break;
-        }
-        clock::sleep(Duration::from_millis(5)).await;
-    }
-    let store = reopened.expect("the lock is free once the device answered");
+        reopened.is_some()
+    })
+    .await;
+    let store = reopened.expect("it was waited for");
     assert_eq!(there(&store, &blocks[0]).await, blocks[0].len());
     store.close().await;
 }
@@ -220,7 +219,7 @@ async fn errors_now_and_then_cost_blocks_and_no_disk() {
 
 #[tokio::test]
 async fn a_failed_write_hides_nothing_that_was_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let faults = [Faults::default()];
     let config = StoreConfig { segment_bytes: Some(256 << 10), ..quick(bare(dir.path(), 16 << 20, IoChoice::Auto)) };
     let store = testing::open(config.clone(), &Registry::new(), &faults).await.unwrap();

@@ -8,6 +8,7 @@ use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
 use shoal_store::testing::{self, Crash, Disk, Faults, Odds};
 use shoal_store::{IoChoice, Store, StoreConfig, StoreError};
+use shoal_testkit::PATIENCE;
 use shoal_types::BlockRange;
 use tokio::sync::mpsc;
 
@@ -88,8 +89,8 @@ async fn a_crash_costs_no_gathered_block_that_was_stored_and_leaves_none_that_is
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::new(rng.next());
         let config = || StoreConfig {
-            read_patience: Duration::from_secs(20),
-            hang_after: Duration::from_secs(20),
+            read_patience: PATIENCE,
+            hang_after: PATIENCE,
             segment_bytes: Some(8 << 20),
             ..quick(bare(Path::new(dir.path()), 65 << 20, IoChoice::Plain))
         };
@@ -118,7 +119,7 @@ async fn a_crash_costs_no_gathered_block_that_was_stored_and_leaves_none_that_is
             stored.push(insert.await.unwrap());
         }
         store.close().await;
-        let deadline = clock::now() + Duration::from_secs(30);
+        let deadline = clock::now() + PATIENCE;
         disk.set_odds(Odds::default());
         let store = loop {
             match testing::open_simulated(config(), &Registry::new(), disks).await {

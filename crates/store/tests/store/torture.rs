@@ -3,8 +3,9 @@
 //! Whatever happens: no wrong bytes, nobody waits for ever, the limit holds. And without faults what was acknowledged is served until enough
 //! segments were written to have it evicted, over any number of restarts and crashes of the process.
 //!
-//! `SHOAL_TORTURE_SEED` runs a printed seed again, `SHOAL_TORTURE_STEPS` runs longer. The same seed gives the same operations, faults and crashes; how
-//! the store's own threads fall between them may differ. Processes that are really killed are in `crash`.
+//! `SHOAL_TEST_SEED` runs another seed (`random`: a new one), `SHOAL_TORTURE_STEPS` runs longer. The same seed gives the same
+//! operations, faults and crashes; how the store's own threads fall between them may differ. Processes that are really killed are
+//! in `crash`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -15,9 +16,10 @@ use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
 use shoal_store::testing::{self, Crash, Disk, Odds};
 use shoal_store::{Admission, DirConfig, GroupRule, IoChoice, Store, StoreConfig, StoreError};
+use shoal_testkit::{PATIENCE, test_seed};
 use shoal_types::{BlockRange, OriginId};
 
-use super::common::{Rng, bare, block, check, files, key, quick};
+use super::common::{Rng, bare, block, check, files, key, memory_dir, quick};
 
 /// Each of two directories: 32 and 20 segments.
 const SEGMENT: u64 = 128 << 10;
@@ -27,7 +29,7 @@ const LIMITS: [u64; 2] = [33 * SEGMENT, 21 * SEGMENT];
 const KEPT_SEGMENTS: u64 = 14;
 const STEPS: u64 = 350;
 /// Nothing may take longer.
-const BOUND: Duration = Duration::from_secs(40);
+const BOUND: Duration = PATIENCE;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -79,11 +81,6 @@ struct Torture {
     counts: HashMap<&'static str, u64>,
 }
 
-/// In memory where that is possible: the disk is simulated anyway.
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
 fn config(rng: &mut Rng, dirs: &[tempfile::TempDir; 2]) -> StoreConfig {
     let dir = |n: usize| DirConfig { free_ratio: 0.0, ..DirConfig::new(dirs[n].path(), LIMITS[n]) };
     StoreConfig {
@@ -102,7 +99,7 @@ fn config(rng: &mut Rng, dirs: &[tempfile::TempDir; 2]) -> StoreConfig {
 impl Torture {
     async fn new(seed: u64) -> Torture {
         let mut rng = Rng::seeded(seed);
-        let dirs = [directory(), directory()];
+        let dirs = [memory_dir(), memory_dir()];
         let disks = [Disk::new(rng.next()), Disk::new(rng.next())];
         let registry = Registry::new();
         let store = testing::open_simulated(config(&mut rng, &dirs), &registry, &disks).await.unwrap();
@@ -431,10 +428,8 @@ impl Torture {
 
 #[tokio::test]
 async fn nothing_that_can_happen_makes_the_store_lie_hang_or_forget() {
-    let seed = env("SHOAL_TORTURE_SEED").unwrap_or_else(shoal_runtime::rng::random_u64);
     let steps = env("SHOAL_TORTURE_STEPS").unwrap_or(STEPS);
-    eprintln!("SHOAL_TORTURE_SEED={seed} SHOAL_TORTURE_STEPS={steps}");
-    let mut torture = Torture::new(seed).await;
+    let mut torture = Torture::new(test_seed("torture")).await;
     for _ in 0..steps {
         torture.step().await;
     }

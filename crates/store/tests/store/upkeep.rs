@@ -10,7 +10,7 @@ use shoal_store::testing::{self, Faults};
 use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
 use shoal_types::ErrorKind;
 
-use super::common::{Mounted, bare, block, check_whole, eventually, files, key, open, quick};
+use super::common::{Mounted, bare, block, check_whole, eventually, files, key, memory_dir, open, quick};
 
 const EIO: i32 = 5;
 
@@ -158,7 +158,7 @@ async fn scrubbing_finds_damage_before_a_reader_does() {
 
 #[tokio::test]
 async fn scrubbing_drops_what_cannot_be_read_and_waits_for_nobody() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let faults = Faults::default();
     let registry = Registry::new();
     let config = StoreConfig { scrub_rate: 1 << 30, ..quick(bare(dir.path(), 8 << 20, IoChoice::Auto)) };
@@ -185,7 +185,7 @@ async fn scrubbing_drops_what_cannot_be_read_and_waits_for_nobody() {
 
 #[tokio::test]
 async fn a_truncated_slab_costs_its_blocks_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let store = open(quick(bare(dir.path(), 8 << 20, IoChoice::Auto))).await;
     for n in 0..40 {
         store.insert(&key(n), block(n, 70_000)).await.unwrap();
