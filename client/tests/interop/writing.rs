@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, copy_file_range, fallocate};
-use shoal_testkit::{PATIENCE, Rng, seeded_bytes};
+use shoal_testkit::{PATIENCE, Rng, seeded_bytes, test_seed};
 
 use super::pair::{Keys, Pair, Recipe, edit_setting};
 use crate::rig::mount::read;
@@ -116,11 +116,10 @@ fn juicefs_reads_what_is_written_however_it_is_stored() {
 
 /// Changes files at random; what they hold then is what both clients read.
 pub fn write_and_read(pair: &Pair, recipe: Recipe) {
-    let seed = u64::from(std::process::id());
-    println!("{recipe:?}, seed {seed}");
+    println!("{recipe:?}");
     pair.shoal_formats(&recipe, &[]);
     let ours = pair.shoal_mount("ours", WRITABLE);
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::new(test_seed("written"));
     let mut files: Vec<Written> = (0..3).map(|n| Written::new(ours.point.join(format!("f{n}")))).collect();
     for _ in 0..200 {
         let which = rng.index(files.len());

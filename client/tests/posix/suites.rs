@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use shoal_testkit::test_seed;
+
 use super::bed::{Bed, built_tool, config, have_tool};
 
 /// Seconds dbench runs.
@@ -27,9 +29,7 @@ fn pjdfstest_finds_nothing() {
 fn fsx_finds_no_wrong_byte() {
     let Some(tool) = built_tool("fsx") else { return };
     let Some(bed) = Bed::new("fsx") else { return };
-    // One seed that is always the same, one that never is.
-    for seed in [1, std::process::id()] {
-        println!("seed {seed}");
+    for seed in [1, test_seed("fsx") as u32] {
         let mut command = Command::new(&tool);
         command.arg("-q").arg("-f").arg(config("fsx.toml")).args(["-S", &seed.to_string(), "-N", "1500"]);
         bed.run(command.arg(bed.path(format!("file-{seed}"))));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use shoal_format::Ino;
 use shoal_meta::{Fallocate, FileRange};
 use shoal_object::Op;
-use shoal_runtime::{clock, rng};
-use shoal_testkit::Rng;
+use shoal_runtime::clock;
+use shoal_testkit::{Rng, test_seed};
 use shoal_types::ErrorKind;
 
 use super::bed::{Bed, Client};
@@ -17,10 +17,8 @@ const STEPS: u32 = 1500;
 
 #[tokio::test(start_paused = true)]
 async fn files_hold_what_was_written_to_them() {
-    for _ in 0..3 {
-        let seed = rng::random_u64();
-        println!("seed {seed}");
-        run(seed).await;
+    for round in 0..3 {
+        run(test_seed(&format!("writing {round}"))).await;
     }
 }
 
