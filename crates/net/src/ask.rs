@@ -20,7 +20,7 @@ use crate::error::NetError;
 use crate::failure;
 use crate::handoff::{self, Late};
 use crate::inbound::Inbound;
-use crate::limits::{PROBE_AFTER, PROBE_WAIT, PROBE_WAIT_MIN};
+use crate::limits::{PROBE_AFTER, PROBE_STEPS, PROBE_WAIT, PROBE_WAIT_MIN};
 use crate::link::Connection;
 use crate::many::{IncomingMany, ManyReply};
 use crate::metrics::{Kind, NetMetrics};
@@ -329,10 +329,17 @@ impl Asker {
         }
         let heard = probe(connection);
         let after_probe = (limit - before_probe).min(PROBE_WAIT);
-        if let Some(result) = within(after_probe, answer.as_mut()).await {
-            return result;
+        let is_silent = || connection.stats().udp_rx.datagrams == heard;
+        // Step by step: a process that was stopped for a minute has not waited for more than one of them.
+        for _ in 0..PROBE_STEPS {
+            if let Some(result) = within(after_probe / PROBE_STEPS, answer.as_mut()).await {
+                return result;
+            }
+            if !is_silent() {
+                break;
+            }
         }
-        if after_probe >= PROBE_WAIT_MIN && connection.stats().udp_rx.datagrams == heard {
+        if after_probe >= PROBE_WAIT_MIN && is_silent() {
             let error = NetError::Timeout { peer, limit: before_probe + after_probe };
             self.pool.fail(peer, connection, &error);
             return Err(error);

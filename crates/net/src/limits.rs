@@ -94,6 +94,8 @@ pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1500);
 /// A peer that acknowledges nothing for this long is dead: many round trips, and more than a busy machine's hiccup. With
 /// [`PROBE_AFTER`] it is below the 5 s a reader waits before it goes elsewhere, so that it is noticed by the first of them.
 pub(crate) const PROBE_WAIT: Duration = Duration::from_millis(2500);
+/// The wait for a probe in so many steps, each of which a timer must end.
+pub(crate) const PROBE_STEPS: u32 = 5;
 /// A probe that was waited for less than this says nothing.
 pub(crate) const PROBE_WAIT_MIN: Duration = Duration::from_millis(250);
 

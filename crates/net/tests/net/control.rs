@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use shoal_net::{Endpoint, EndpointConfig, NetError, Role};
+use shoal_net::{Endpoint, NetError, Role};
 use shoal_runtime::metrics::Registry;
 use shoal_types::{ErrorKind, Tier};
 use shoal_wire::{FrameHeader, FrameKind, GetHead, MAX_KEYS, Request, Response, Status, VERSION};
 
 use crate::raw::{self, Files};
-use crate::support::{Blocks, PATIENCE, Pair, block, eventually, loopback, progress, whole};
+use crate::support::{Blocks, PATIENCE, Pair, block, eventually, patient, progress, whole};
 
 #[tokio::test]
 async fn a_call_brings_its_answer() {
@@ -93,7 +93,7 @@ async fn ask_raw(files: &Files, node: &Endpoint, bytes: &[u8]) -> Result<Vec<u8>
 }
 
 fn node(files: &Files) -> Endpoint {
-    let config = EndpointConfig::new(loopback(), files.credentials(Role::Node, "n1"));
+    let config = patient(files.credentials(Role::Node, "n1"));
     let node = Endpoint::bind(config, &Registry::new()).unwrap();
     node.serve(std::sync::Arc::new(Blocks::default()));
     node
@@ -153,7 +153,7 @@ async fn a_new_node_that_answers_in_another_version_is_invalid() {
         outbound.finish().unwrap();
         connection.closed().await
     });
-    let config = EndpointConfig::new(loopback(), files.credentials(Role::Client, "c1"));
+    let config = patient(files.credentials(Role::Client, "c1"));
     let client = Endpoint::bind(config, &Registry::new()).unwrap();
     let error = client.get(addr, &whole(block("good", 1))).await.unwrap_err();
     assert!(matches!(error, NetError::Wire { .. }) && error.kind() == ErrorKind::Invalid, "{error}");

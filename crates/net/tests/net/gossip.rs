@@ -1,18 +1,19 @@
 //! Gossip between nodes, and never from clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use shoal_net::Role;
+use shoal_net::{Endpoint, Role};
 use shoal_runtime::metrics::Registry;
 
-use crate::support::{Blocks, Pair, eventually, metric};
+use crate::support::{Blocks, Pair, eventually, metric, patient};
 
 #[tokio::test]
 async fn small_gossip_travels_as_a_datagram_and_large_as_a_stream() {
     let pair = Pair::new();
     let registry = Registry::new();
-    let second = pair.ca.endpoint_with(Role::Node, "n2", &registry);
+    let second = Endpoint::bind(patient(pair.ca.issue(Role::Node, "n2")), &registry).unwrap();
     let small = Bytes::from_static(b"small");
     second.gossip(pair.peer(), small.clone());
     eventually("the first arrives", || pair.service.gossip.lock().len() == 1).await;
@@ -41,7 +42,7 @@ async fn gossip_of_a_client_is_refused_and_counted() {
 
 #[tokio::test]
 async fn gossip_to_a_dead_peer_is_dropped_without_waiting() {
-    let pair = Pair::new();
+    let pair = Pair::with(|config| config.connect_timeout = Duration::from_secs(2));
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let peer = silent.local_addr().unwrap();
     for _ in 0..1000 {
@@ -64,7 +65,7 @@ async fn only_the_first_service_counts() {
     let pair = Pair::new();
     let other = Arc::new(Blocks::default());
     pair.node.serve(other.clone());
-    let second = pair.ca.endpoint(Role::Node, "n2");
+    let second = Endpoint::bind(patient(pair.ca.issue(Role::Node, "n2")), &Registry::new()).unwrap();
     second.gossip(pair.peer(), Bytes::from_static(b"x"));
     eventually("the first service hears it", || pair.service.gossip.lock().len() == 1).await;
     assert!(other.gossip.lock().is_empty());

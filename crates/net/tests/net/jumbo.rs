@@ -15,7 +15,7 @@ use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_testkit::{enter_namespace, have_command, have_root, network_namespace, skipped};
 
-use crate::support::{Blocks, PATIENCE, block, bytes, metric, whole};
+use crate::support::{Blocks, PATIENCE, block, bytes, metric, patient, whole};
 
 /// UDP payload of a packet that fills an Ethernet frame of 9000 bytes, IPv6 and tunnels considered.
 const JUMBO: u16 = 8952;
@@ -51,8 +51,8 @@ impl Link {
         inside(&there, || ip("link set lo up\naddr add 10.78.0.2/24 dev eth0\nlink set eth0 up\n"));
         let ca = TestCa::new("g");
         let bind = |host: &File, addr: [u8; 4], role, name| {
-            let mut config = EndpointConfig::new(SocketAddr::from((addr, 0)), ca.issue(role, name));
-            config.mtu = MtuChoice::Bytes(JUMBO);
+            let (listen, mtu) = (SocketAddr::from((addr, 0)), MtuChoice::Bytes(JUMBO));
+            let config = EndpointConfig { listen, mtu, ..patient(ca.issue(role, name)) };
             let metrics = Registry::new();
             (inside(host, || Endpoint::bind(config, &metrics).unwrap()), metrics)
         };

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use shoal_net::{Body, Endpoint, Role};
+use shoal_runtime::metrics::Registry;
 use shoal_runtime::{clock, task};
 use shoal_types::{BlockRange, Class};
 use shoal_wire::{GetHead, GetMany, GetRequest, Request, Response, Status};
 use tokio::task::JoinHandle;
 
-use crate::support::{PATIENCE, Pair, block, bytes, eventually, metric, whole};
+use crate::support::{PATIENCE, Pair, block, bytes, eventually, metric, patient, whole};
 
 fn request(class: Class, how: &str, len: u32) -> GetRequest {
     GetRequest { class, range: BlockRange::new(0, len), ..whole(block(how, len)) }
@@ -95,7 +96,8 @@ async fn bytes_asked_for_are_bounded_by_class_too() {
 #[tokio::test]
 async fn all_connections_together_are_bounded() {
     let pair = Pair::new();
-    let clients: Vec<Endpoint> = (0..5).map(|i| pair.ca.endpoint(Role::Client, &format!("c{i}"))).collect();
+    let client = |i| Endpoint::bind(patient(pair.ca.issue(Role::Client, &format!("c{i}"))), &Registry::new()).unwrap();
+    let clients: Vec<Endpoint> = (0..5).map(client).collect();
     let request = request(Class::Background, "never", 16 << 20);
     let mut asked = Vec::new();
     for client in &clients[..4] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shoal_net::sim::{NetConfig, SimNet};
-use shoal_net::{Endpoint, PeerIdentity, Role};
+use shoal_net::{Endpoint, NetError, PeerIdentity, Role};
 use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_runtime::simulation::{Process, Simulation};
@@ -139,6 +139,22 @@ async fn a_frozen_peer_answers_when_it_goes_on() {
     thaw();
     clock::sleep(Duration::from_secs(10)).await;
     client.fetch(addr(1), whole(block("good", 10))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_takes_no_peer_for_dead() {
+    let _simulation = Simulation::begin(8);
+    let net = network(LOSSLESS);
+    let (_server, _endpoint, blocks) = serving(&net, 1);
+    let client = endpoint(&net, 2);
+    client.fetch(addr(1), whole(block("good", 10))).await.unwrap();
+    let mut fetch = Box::pin(client.fetch(addr(1), whole(block("never", 1))));
+    // It has just begun to doubt the peer, when everything here stands still.
+    assert!(clock::timeout(Duration::from_micros(1_500_100), &mut fetch).await.is_err());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let error = fetch.await.unwrap_err();
+    assert!(matches!(error, NetError::Timeout { limit, .. } if limit > Duration::from_secs(9)), "{error}");
+    assert_eq!(blocks.asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,14 +9,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use shoal_net::testing::TestCa;
-use shoal_net::{Endpoint, EndpointConfig, GetSink, PeerIdentity, ResponseSink, Role, Service};
+use shoal_net::{Credentials, Endpoint, EndpointConfig, GetSink, PeerIdentity, ResponseSink, Role, Service};
 use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
-use shoal_types::{BlockKey, BlockRange, OriginId, Tier};
+use shoal_types::{BlockKey, BlockRange, ErrorKind, OriginId, Tier};
 use shoal_wire::{GetHead, GetRequest, Request, Response, Status};
 
-/// Longest wait for something that must happen: the machine may be slow, so only a real failure gets here.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use shoal_testkit::PATIENCE;
 
 /// The bytes of every block, as far as it goes.
 static PATTERN: LazyLock<Bytes> =
@@ -166,7 +165,7 @@ impl Pair {
         let service = Arc::new(Blocks::default());
         let node = ca.endpoint_with(Role::Node, "n1", &node_metrics);
         node.serve(service.clone());
-        let mut config = EndpointConfig::new(loopback(), ca.issue(Role::Client, "c1"));
+        let mut config = patient(ca.issue(Role::Client, "c1"));
         change(&mut config);
         let client = Endpoint::bind(config, &client_metrics).unwrap();
         Pair { ca, service, node, node_metrics, client, client_metrics }
@@ -174,6 +173,16 @@ impl Pair {
 
     pub fn peer(&self) -> SocketAddr {
         self.node.local_addr()
+    }
+}
+
+/// A configuration on a free port of loopback that gives up on no living peer, however busy the machine is.
+pub fn patient(credentials: Credentials) -> EndpointConfig {
+    EndpointConfig {
+        connect_timeout: PATIENCE,
+        answer_timeout: PATIENCE,
+        body_idle_timeout: PATIENCE,
+        ..EndpointConfig::new(loopback(), credentials)
     }
 }
 
@@ -187,6 +196,21 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(clock::now() < deadline, "not in time: {what}");
         clock::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Gets until it succeeds, as a reader does that has nowhere else to go: a peer that shares a busy machine may be silent for so long that
+/// it is taken for dead.
+pub async fn eventually_gets(client: &Endpoint, peer: SocketAddr) {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        let error = match client.get(peer, &whole(block("good", 77))).await {
+            Ok(reply) => return assert_eq!(reply.body.collect().await.unwrap().len(), 77),
+            Err(error) => error,
+        };
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error}");
+        assert!(clock::now() < deadline, "{error}");
+        clock::sleep(Duration::from_millis(20)).await;
     }
 }
 
