@@ -31,9 +31,9 @@ async fn follower_sees_the_ring_change() {
 #[tokio::test]
 async fn follower_moves_on_when_its_node_leaves_or_dies_and_keeps_the_last_view() {
     let ca = TestCa::new("g");
-    let first = TestNode::start(&ca, 1, &[]);
-    let second = TestNode::start(&ca, 2, &[first.seed()]);
-    let third = TestNode::start(&ca, 3, &[first.seed()]);
+    let first = TestNode::start_mortal(&ca, 1, &[]);
+    let second = TestNode::start_mortal(&ca, 2, &[first.seed()]);
+    let third = TestNode::start_mortal(&ca, 3, &[first.seed()]);
     wait_for_members(&first.cluster.views(), &[1, 2, 3]).await;
     let client = ca.endpoint(Role::Client, "client");
     // Only the first node is known at the start, so that is the one it follows.

@@ -7,7 +7,7 @@ use shoal_runtime::metrics::Registry;
 use shoal_testkit::{PATIENCE, wait_until_async};
 use shoal_types::{ErrorKind, NodeId};
 
-use crate::harness::{TestNode, wait_for_members};
+use crate::harness::{TestNode, calm, wait_for_members};
 
 #[tokio::test]
 async fn three_nodes_meet_through_one_seed_and_agree() {
@@ -29,24 +29,23 @@ async fn three_nodes_meet_through_one_seed_and_agree() {
 #[tokio::test]
 async fn killed_node_is_dropped_and_its_next_life_is_welcome() {
     let ca = TestCa::new("g");
-    let first = TestNode::start(&ca, 1, &[]);
+    let first = TestNode::start_mortal(&ca, 1, &[]);
     let seeds = [first.seed()];
-    let second = TestNode::start(&ca, 2, &seeds);
-    let third = TestNode::start(&ca, 3, &seeds);
-    wait_for_members(&first.cluster.views(), &[1, 2, 3]).await;
+    let second = TestNode::start_mortal(&ca, 2, &seeds);
+    let third = TestNode::start_mortal(&ca, 3, &seeds);
     wait_for_members(&second.cluster.views(), &[1, 2, 3]).await;
-    let former = first.cluster.views().current().member(third.id).unwrap().incarnation;
+    let former = wait_for_members(&first.cluster.views(), &[1, 2, 3]).await.member(third.id).unwrap().incarnation;
     third.kill().await;
     for node in [&first, &second] {
         wait_for_members(&node.cluster.views(), &[1, 2]).await;
     }
-    let third = TestNode::start(&ca, 3, &seeds);
-    for node in [&first, &second, &third] {
-        wait_for_members(&node.cluster.views(), &[1, 2, 3]).await;
+    let third = TestNode::start_mortal(&ca, 3, &seeds);
+    for node in [&second, &third, &first] {
+        let view = wait_for_members(&node.cluster.views(), &[1, 2, 3]).await;
+        let member = view.member(third.id).unwrap();
+        assert_eq!(member.addr, third.addr());
+        assert!(member.incarnation > former);
     }
-    let member = first.cluster.views().current().member(third.id).unwrap().clone();
-    assert_eq!(member.addr, third.addr());
-    assert!(member.incarnation > former);
 }
 
 #[tokio::test]
@@ -108,7 +107,7 @@ async fn own_address_among_the_seeds_is_ignored() {
     let me = Member::new(NodeId([9; 16]), "self", endpoint.local_addr());
     // No service answers at this address, so asking it would be noticed as a failure; the other seed is what counts.
     let seeds = vec![endpoint.local_addr().to_string(), own];
-    let config = ClusterConfig { me, seeds, state_dir: None, timing: Timing::default() };
+    let config = ClusterConfig { me, seeds, state_dir: None, timing: calm() };
     let cluster = Cluster::start(config, endpoint, &registry).unwrap();
     wait_for_members(&cluster.views(), &[1, 2, 9]).await;
 }
@@ -117,9 +116,9 @@ async fn own_address_among_the_seeds_is_ignored() {
 async fn remembered_members_lead_back_when_every_seed_is_gone() {
     let ca = TestCa::new("g");
     let dir = tempfile::tempdir().unwrap();
-    let seed = TestNode::start(&ca, 1, &[]);
-    let stays = TestNode::start(&ca, 2, &[seed.seed()]);
-    let comes_back = TestNode::start_with(&ca, 3, &[seed.seed()], Some(dir.path()));
+    let seed = TestNode::start_mortal(&ca, 1, &[]);
+    let stays = TestNode::start_mortal(&ca, 2, &[seed.seed()]);
+    let comes_back = TestNode::start_with(&ca, 3, &[seed.seed()], Some(dir.path()), Timing::default());
     wait_for_members(&comes_back.cluster.views(), &[1, 2, 3]).await;
     wait_for_members(&stays.cluster.views(), &[1, 2, 3]).await;
     let stays_addr = stays.addr();
@@ -133,7 +132,7 @@ async fn remembered_members_lead_back_when_every_seed_is_gone() {
     comes_back.kill().await;
     seed.kill().await;
     wait_for_members(&stays.cluster.views(), &[2]).await;
-    let comes_back = TestNode::start_with(&ca, 3, &[gone], Some(dir.path()));
+    let comes_back = TestNode::start_with(&ca, 3, &[gone], Some(dir.path()), Timing::default());
     wait_for_members(&comes_back.cluster.views(), &[2, 3]).await;
     wait_for_members(&stays.cluster.views(), &[2, 3]).await;
 }
