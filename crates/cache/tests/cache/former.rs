@@ -143,7 +143,7 @@ async fn a_former_owner_that_is_late_and_says_so_is_waited_for_and_asked_again()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_owner_that_stalls_in_mid_body_is_continued_from_the_byte_reached() {
-    let joined = Joined::with(12, 2 * MIB, |config| config.peer_patience = Duration::from_millis(500)).await;
+    let joined = Joined::with(12, 2 * MIB, |config| config.peer_patience = Duration::from_secs(1)).await;
     let block = &joined.blocks[0];
     joined.former(&block.0).turns(Mood::Stalls(700_000));
     let before = joined.objects.0.counts().bytes;
@@ -343,7 +343,7 @@ async fn a_local_get_never_waits_for_a_fill_that_waits_for_a_peer() {
     wait_until_async("the replica asks its owner", PATIENCE, fills).await;
     let (ctx, key) = (Ctx::foreground(), key("a"));
     let local = replica.cache.read_local(&ctx, &key, BlockRange::WHOLE);
-    let local = clock::timeout(Duration::from_secs(10), local).await.expect("an answer at once");
+    let local = clock::timeout(SECONDS / 2, local).await.expect("an answer at once");
     assert!(local.unwrap().is_none());
     waiting.abort();
 }

@@ -203,7 +203,7 @@ async fn bytes_of_a_body_that_stalls_count_under_the_node_and_the_rest_under_the
     let data = objects.put("a", 1, 2 * MIB).await;
     let block = plain("a", 2 * MIB);
     let ring = Ring::start(2, &objects).await;
-    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = Duration::from_secs(4));
+    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = SECONDS);
     let [owner, replica] = [0, 1].map(|place| ring.owner(&block.key, place));
     owner.cache.warm(&shoal_types::Ctx::warm_up(), &block.key, None).await.unwrap();
     owner.turns(Mood::Stalls(500_000));

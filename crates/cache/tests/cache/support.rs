@@ -19,7 +19,7 @@ use shoal_object::fault::FaultStore;
 use shoal_runtime::clock;
 use shoal_runtime::metrics::Registry;
 use shoal_store::{DirConfig, IoChoice, Store, StoreConfig};
-use shoal_testkit::{TestDir, seeded_bytes};
+use shoal_testkit::{PATIENCE, TestDir, seeded_bytes};
 use shoal_types::{BlockKey, BlockRange, Ctx, NodeId, OriginId, PageSums, PageTable, Tier};
 use shoal_wire::{GetHead, GetRequest, Request, Response, Status};
 use tokio::sync::Notify;
@@ -61,10 +61,11 @@ impl Objects {
     }
 }
 
-/// A store in a directory of its own.
+/// A store in a directory of its own, whose disk may be as slow as it likes.
 pub async fn store(dir: &TestDir, memory: u64) -> Store {
     let dirs = vec![DirConfig { free_ratio: 0.0, ..DirConfig::new(dir.path(), 64 << 20) }];
-    let config = StoreConfig { memory, dirs, io: IoChoice::Plain, ..StoreConfig::default() };
+    let (io, read_patience, hang_after) = (IoChoice::Plain, LONG, LONG);
+    let config = StoreConfig { memory, dirs, io, read_patience, hang_after, ..StoreConfig::default() };
     Store::open(config, &Registry::new()).await.unwrap()
 }
 
@@ -409,7 +410,10 @@ impl Ring {
 }
 
 /// A patience that no healthy answer reaches, on however busy a machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = PATIENCE;
+
+/// A patience of which a tenth, a twentieth and a fiftieth are long for a busy machine, and all of it far too long for a reader.
+pub const SECONDS: Duration = Duration::from_secs(20);
 
 /// A client with nothing but the origin.
 pub fn lone_client(objects: &Objects, change: impl FnOnce(&mut ClientCacheConfig)) -> ClientCache {
@@ -421,7 +425,7 @@ pub fn lone_client(objects: &Objects, change: impl FnOnce(&mut ClientCacheConfig
 pub async fn read(cache: &ClientCache, block: &Block, range: BlockRange) -> Result<Bytes, CacheError> {
     let ctx = Ctx::foreground();
     let read = cache.read(&ctx, block, range);
-    clock::timeout(Duration::from_secs(120), read).await.expect("a read ends")
+    clock::timeout(LONG, read).await.expect("a read ends")
 }
 
 /// How a read fails. Its bytes, if it does not, are too many to print.

@@ -17,9 +17,6 @@ use shoal_types::{BlockRange, Class, Ctx, Tier};
 
 use crate::support::*;
 
-/// A patience of which a tenth, a twentieth and a fiftieth are long for a busy machine, and all of it far too long for a reader.
-const SECONDS: Duration = Duration::from_secs(20);
-
 /// Nodes that give up on each other soon.
 async fn impatient_ring(count: u8, objects: &Objects) -> Ring {
     Ring::start_changed(count, |_| objects.origins(), |config| config.peer_patience = Duration::from_millis(200)).await
@@ -94,12 +91,12 @@ async fn an_owner_that_fetches_for_very_long_is_helped_within_the_allowance() {
     let ring = impatient_ring(2, &objects).await;
     // Says that it is there and does not hold the block, like one that is cut off from its origin.
     ring.owner(&block.key, 0).turns(Mood::Stuck);
-    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = Duration::from_secs(4));
+    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = SECONDS);
     assert_eq!(read(&client, &block, BlockRange::WHOLE).await.unwrap(), data);
     assert_eq!((skips(&registry, "slow"), hedges(&registry, "won")), (1, 1));
     // Without an allowance it is waited for as long as it says so.
     let set = |config: &mut shoal_cache::ClientCacheConfig| {
-        config.peer_timeout = Duration::from_secs(2);
+        config.peer_timeout = SECONDS / 2;
         config.hedge_percent = 0;
     };
     let (strict, registry) = ring.client_with(&objects, set);
@@ -132,7 +129,7 @@ async fn a_body_that_stalls_goes_on_at_a_replica_and_one_that_recovers_goes_on_i
     let objects = Objects::new();
     let (block, data) = block(&objects, "a", 2 * MIB).await;
     let ring = impatient_ring(2, &objects).await;
-    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = Duration::from_secs(10));
+    let (client, registry) = ring.client_with(&objects, |config| config.peer_timeout = SECONDS);
     let [owner, replica] = [0, 1].map(|place| ring.owner(&block.key, place));
     owner.cache.warm(&Ctx::warm_up(), &block.key, None).await.unwrap();
     owner.turns(Mood::Stalls(600_000));
