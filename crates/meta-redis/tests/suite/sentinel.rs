@@ -10,7 +10,8 @@ use shoal_types::ErrorKind;
 
 use super::volumes::volume;
 
-/// A sentinel that watches the master on `port` under the name `vol`.
+/// A sentinel that watches the master on `port` under the name `vol`. So patient that it takes no busy machine for a dead master: what
+/// was not replicated yet would be lost.
 fn sentinel(dir: &TestDir, port: u16) -> Option<(ChildGuard, u16)> {
     if !have_command("redis-sentinel") {
         skipped("redis-sentinel is not installed: scripts/install-deps --test");
@@ -19,7 +20,7 @@ fn sentinel(dir: &TestDir, port: u16) -> Option<(ChildGuard, u16)> {
     let own = free_port();
     let config = format!(
         "port {own}\nbind 127.0.0.1\ndir {}\nsentinel monitor vol 127.0.0.1 {port} 1\n\
-         sentinel down-after-milliseconds vol 300\nsentinel failover-timeout vol 3000\n",
+         sentinel down-after-milliseconds vol 4000\nsentinel failover-timeout vol 5000\n",
         dir.join("").display()
     );
     std::fs::write(dir.join("sentinel.conf"), config).unwrap();
