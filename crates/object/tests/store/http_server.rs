@@ -31,18 +31,24 @@ pub struct HttpServer {
     accepting: tokio::task::JoinHandle<()>,
 }
 
-#[derive(Default)]
 struct State {
-    script: VecDeque<Answer>,
+    /// What to do with a request of this head.
+    answer: Box<dyn FnMut(&str) -> Answer + Send>,
     requests: Vec<String>,
 }
 
 impl HttpServer {
     /// Starts it on a free port of loopback. When the script is used up it answers 404.
     pub async fn start(script: impl IntoIterator<Item = Answer>) -> HttpServer {
+        let mut script: VecDeque<Answer> = script.into_iter().collect();
+        HttpServer::answering(move |_| script.pop_front().unwrap_or_else(|| reply("404 Not Found", "", b""))).await
+    }
+
+    /// Starts it with an answer to each request by its head.
+    pub async fn answering(answer: impl FnMut(&str) -> Answer + Send + 'static) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { script: script.into_iter().collect(), requests: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { answer: Box::new(answer), requests: Vec::new() }));
         let shared = state.clone();
         let accepting = task::spawn("http-test", async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -123,8 +129,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resu
     let head = read_request(&mut stream).await?;
     let answer = {
         let mut state = state.lock();
+        let answer = (state.answer)(&head);
         state.requests.push(head);
-        state.script.pop_front().unwrap_or_else(|| reply("404 Not Found", "", b""))
+        answer
     };
     let mut scratch = [0u8; 64];
     match answer {
