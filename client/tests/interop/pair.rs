@@ -164,11 +164,12 @@ impl Pair {
         let begins = |name: &std::ffi::OsStr| name.to_str().unwrap().starts_with(begin.to_str().unwrap());
         let roots = std::fs::read_dir(self.rig.path("")).unwrap().flatten().filter(|entry| begins(&entry.file_name()));
         let mut pending: Vec<PathBuf> = roots.map(|entry| entry.path()).collect();
+        // What a client deletes meanwhile is passed over.
         while let Some(path) = pending.pop() {
             if path.is_dir() {
-                pending.extend(std::fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
-            } else {
-                std::fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+                pending.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            } else if let Ok(object) = std::fs::File::options().write(true).open(&path) {
+                object.set_modified(then).unwrap();
             }
         }
     }

@@ -78,14 +78,10 @@ pub(super) fn small_tree(root: &Path) {
     fs::create_dir(root.join("d/empty")).unwrap();
 }
 
-/// The one hour in the trash.
-fn hour(mount: &Path) -> String {
-    let hours: Vec<String> = fs::read_dir(mount.join(".trash"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    // What is removed around the full hour may lie in two.
-    hours.into_iter().max().expect("something was removed")
+/// All that lies in the trash. What is removed around the full hour may be in two of its directories.
+fn trashed(mount: &Path) -> Vec<PathBuf> {
+    let list = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    list(mount.join(".trash")).flat_map(list).collect()
 }
 
 #[test]
@@ -118,11 +114,9 @@ pub fn restore_both_ways(pair: &Pair) {
     fs::remove_file(theirs.point.join("d/b")).unwrap();
     fs::remove_file(theirs.point.join("d/a")).unwrap();
     fs::remove_dir(theirs.point.join("d/empty")).unwrap();
-    let trash = ours.point.join(".trash").join(hour(&ours.point));
-    for entry in fs::read_dir(&trash).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let old = name.splitn(3, '-').nth(2).unwrap().to_owned();
-        fs::rename(trash.join(&name), at("d").join(old)).unwrap();
+    for path in trashed(&ours.point) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        fs::rename(&path, at("d").join(name.splitn(3, '-').nth(2).unwrap())).unwrap();
     }
     assert_eq!(shape(&ours.point), before);
     theirs.unmount(&pair.rig);
