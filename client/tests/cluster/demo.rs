@@ -9,6 +9,9 @@ use shoal_testkit::{ChildGuard, PATIENCE, Tree};
 use crate::rig::Rig;
 use crate::support::left_behind;
 
+/// Demos begun to stop one in time.
+const TRIES: usize = 20;
+
 /// A tree, and how many names of regular files are in it.
 fn data(rig: &Rig, files: usize) -> (PathBuf, usize) {
     let data = rig.mkdir("data");
@@ -53,11 +56,17 @@ fn ctrl_c_at_any_time_ends_the_demo_and_all_it_started() {
     let Some(rig) = Rig::new("demo-stopped") else { return };
     let (data, _) = data(&rig, 400);
     for said in ["data:", "volume:", "ring:", "warm-up:"] {
-        let mut process = ChildGuard::spawn("demo", &mut demo(&rig, &data));
-        process.wait_for_line(said, PATIENCE, |line| line.starts_with(said).then_some(()));
-        process.signal(Signal::INT);
-        let status = process.wait(PATIENCE);
-        assert_eq!(status.code(), Some(1), "{status} after `{said}`\n{}", process.output());
-        nothing_is_left(&rig);
+        let stopped = (0..TRIES).any(|_| {
+            let mut process = ChildGuard::spawn("demo", &mut demo(&rig, &data));
+            process.wait_for_line(said, PATIENCE, |line| line.starts_with(said).then_some(()));
+            process.signal(Signal::INT);
+            let status = process.wait(PATIENCE);
+            nothing_is_left(&rig);
+            // On a busy machine the demo may be over before this test goes on.
+            let was_over = status.success() && process.stdout().iter().any(|line| line.starts_with("verified"));
+            assert!(was_over || status.code() == Some(1), "{status} after `{said}`\n{}", process.output());
+            !was_over
+        });
+        assert!(stopped, "the demo was over before each signal after `{said}`");
     }
 }
