@@ -9,7 +9,7 @@ use shoal_testkit::PATIENCE;
 
 use crate::rig::node::origin_requests;
 use crate::rig::{Node, Rig};
-use crate::support::{BLOCK, files_below, one_file, read_all, same, small, warm_up};
+use crate::support::{BLOCK, files_below, one_file, read_all, same, small, warm_up, whole};
 
 const BLOCKS: usize = 24;
 
@@ -27,18 +27,23 @@ fn damage_slab(rig: &Rig) {
     slab.sync_all().expect("on disk");
 }
 
+/// Blocks the node has found damaged: scrubbing may be there before a reader.
+fn found_damage(node: &Node) -> u64 {
+    node.metric("shoal_store_corrupt_total") + node.metric("shoal_store_scrub_corrupt_total")
+}
+
 #[test]
 fn bytes_that_rot_while_a_node_is_stopped_are_never_served() {
     let Some(rig) = Rig::new("rot-stopped") else { return };
     let volume = one_file(&rig, "train", BLOCKS);
-    let mut nodes = rig.start_ring(1, &volume.url, &small());
+    let mut nodes = rig.start_ring(1, &volume.url, &whole());
     warm_up(&rig, &volume.url, &nodes);
     assert!(nodes[0].process.terminate(PATIENCE).success());
     damage_slab(&rig);
-    let nodes = rig.start_ring(1, &volume.url, &small());
+    let nodes = rig.start_ring(1, &volume.url, &whole());
     let mount = rig.mount("m", &volume.url, &nodes, &[]);
     read_all(&mount, &volume.content);
-    assert!(nodes[0].metric("shoal_store_corrupt_total") > 0);
+    assert!(found_damage(&nodes[0]) > 0);
     assert_eq!(origin_requests(&nodes), BLOCKS as u64, "every block was damaged, so every one is fetched anew");
     read_all(&rig.mount("again", &volume.url, &nodes, &[]), &volume.content);
     assert_eq!(origin_requests(&nodes), BLOCKS as u64, "and is whole from then on");
@@ -48,17 +53,15 @@ fn bytes_that_rot_while_a_node_is_stopped_are_never_served() {
 fn bytes_that_rot_under_a_running_node_are_never_served() {
     let Some(rig) = Rig::new("rot-running") else { return };
     let volume = one_file(&rig, "train", BLOCKS);
-    let mut nodes = rig.start_ring(1, &volume.url, &small());
+    let mut nodes = rig.start_ring(1, &volume.url, &whole());
     warm_up(&rig, &volume.url, &nodes);
     // Started again it has nothing in RAM.
     assert!(nodes[0].process.terminate(PATIENCE).success());
-    let nodes = rig.start_ring(1, &volume.url, &small());
+    let nodes = rig.start_ring(1, &volume.url, &whole());
     damage_slab(&rig);
     let mount = rig.mount("m", &volume.url, &nodes, &[]);
     read_all(&mount, &volume.content);
-    // Scrubbing may be there before the reader.
-    let found = nodes[0].metric("shoal_store_corrupt_total") + nodes[0].metric("shoal_store_scrub_corrupt_total");
-    assert_eq!(found, BLOCKS as u64);
+    assert_eq!(found_damage(&nodes[0]), BLOCKS as u64);
     assert_eq!(origin_requests(&nodes), BLOCKS as u64);
 }
 

@@ -36,7 +36,8 @@ fn a_node_killed_in_mid_read_costs_no_error_and_comes_back_with_what_it_held() {
 
     let back = rig.start_node(2, &volume.url, &addresses(&nodes), &small());
     assert_eq!(back.id, dead.id, "the id stays with the cache directory");
-    assert_eq!(back.metric("shoal_store_blocks"), held, "what it held is found again");
+    // It may have been handed some more before it died.
+    assert!(back.metric("shoal_store_blocks") >= held, "what it held is found again");
     nodes.push(back);
     rig.wait_for_members(&nodes, 3, PATIENCE);
     wait_for_view(&mount, 3);

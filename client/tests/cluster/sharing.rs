@@ -5,8 +5,10 @@ use std::sync::Barrier;
 use shoal_testkit::{PATIENCE, Tree, seeded_bytes, wait_until};
 
 use crate::rig::node::origin_requests;
-use crate::rig::{Mount, NodeOptions, Rig};
-use crate::support::{BLOCK, files_below, mounts_origin_requests, one_file, read_all, same, small, tree_of, warm_up};
+use crate::rig::{Mount, Rig};
+use crate::support::{
+    BLOCK, files_below, mounts_origin_requests, one_file, read_all, same, small, tree_of, warm_up, whole,
+};
 
 #[test]
 fn a_second_client_reads_from_the_ring_what_the_first_one_brought_there() {
@@ -17,7 +19,7 @@ fn a_second_client_reads_from_the_ring_what_the_first_one_brought_there() {
     let url = rig.format("train", &[]);
     rig.import(&source, &url);
     let blocks = rig.blocks("train");
-    let nodes = rig.start_ring(3, &url, &small());
+    let nodes = rig.start_ring(3, &url, &whole());
     let expected = tree_of(&source);
     let read = |mount: &Mount| {
         tree_of(&mount.point).assert_same(&expected, &mount.point.display().to_string());
@@ -44,10 +46,7 @@ fn a_second_client_reads_from_the_ring_what_the_first_one_brought_there() {
 fn eight_clients_that_want_one_cold_file_at_once_cost_one_read_of_the_origin() {
     let Some(rig) = Rig::new("eight") else { return };
     let volume = one_file(&rig, "train", 24);
-    // The kernel asks ahead from several threads: a read far into a block may overtake the one at its start, and would get its own bytes
-    // first, as small reads do, by a GET more.
-    let whole = NodeOptions { flags: vec!["--fill".into(), "whole".into()], ..small() };
-    let nodes = rig.start_ring(3, &volume.url, &whole);
+    let nodes = rig.start_ring(3, &volume.url, &whole());
     let flags = ["--memory", "64M"];
     let mounts: Vec<Mount> = (1..=8).map(|n| rig.mount(&format!("m{n}"), &volume.url, &nodes, &flags)).collect();
     let start = Barrier::new(mounts.len());

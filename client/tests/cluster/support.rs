@@ -38,6 +38,14 @@ pub fn small() -> NodeOptions {
     NodeOptions { cache: "128M".into(), ..NodeOptions::default() }
 }
 
+/// The same, fetching each missed block by one request.
+///
+/// The kernel asks ahead from several threads: a read far into a block may overtake the one at its start, and would get its own bytes
+/// first, as small reads do, by a request more.
+pub fn whole() -> NodeOptions {
+    NodeOptions { flags: vec!["--fill".into(), "whole".into()], ..small() }
+}
+
 /// Refuses two contents that differ, by the first place where they do.
 #[track_caller]
 pub fn same(found: &[u8], expected: &[u8], what: &str) {

@@ -10,7 +10,7 @@ use super::node::{Node, join_list, metric};
 
 /// Seconds a mount of a test waits for a node before it asks the next place. Long: a test that counts origin requests must not
 /// lose them to a loaded machine. Tests of slow peers set their own.
-const PEER_TIMEOUT: &str = "30";
+const PEER_TIMEOUT: &str = "300";
 
 /// A mounted volume.
 pub struct Mount {
