@@ -220,6 +220,7 @@ fn cache_config(config: &NodeConfig, me: NodeId) -> NodeCacheConfig {
         fill_memory: config.memory / FILL_SHARE,
         fill: config.fill,
         handover_window: config.handover_window,
+        peer_patience: config.peer_patience,
         ..NodeCacheConfig::new(me)
     }
 }

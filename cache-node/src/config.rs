@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,6 +30,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Default of `--handover-window`: hand-over has moved the blocks by then, or the origin is the better place to ask.
 const HANDOVER_WINDOW: Duration = Duration::from_secs(600);
+/// Default of `--peer-patience`: a peer answers from what it holds within a few milliseconds.
+const PEER_PATIENCE: Duration = Duration::from_millis(250);
+/// What `--peer-patience` may be: below it a busy peer counts as hung, above it a hung one costs readers more than the origin does.
+const PEER_PATIENCES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// Default of `--free-space`, JuiceFS's too.
 const FREE_SPACE: f64 = 0.1;
@@ -91,6 +96,10 @@ pub struct Args {
     /// [default: 10m]
     #[arg(long, value_name = "TIME")]
     pub handover_window: Option<Span>,
+    /// How long another node's answer may take to begin before that node is asked whether it is there, 10ms to 1m; longer where nodes are
+    /// far apart or short of CPU [default: 250ms]
+    #[arg(long, value_name = "TIME")]
+    pub peer_patience: Option<Span>,
     /// What a small read of a block that is not cached fetches first: range-first, its own bytes and then the block, or whole
     /// [default: range-first]
     #[arg(long, value_name = "POLICY")]
@@ -138,6 +147,7 @@ struct File {
     mtu: Option<Plain>,
     drain_timeout: Option<Span>,
     handover_window: Option<Span>,
+    peer_patience: Option<Span>,
     fill: Option<String>,
     admission: Option<String>,
     pin: Option<Vec<String>>,
@@ -248,6 +258,8 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
     /// How long after a change of the ring other nodes are asked first.
     pub handover_window: Duration,
+    /// How long another node's answer may take to begin before it is doubted.
+    pub peer_patience: Duration,
     /// What a small read of a missed block fetches first.
     pub fill: FillPolicy,
     /// Which blocks are let into full cache directories.
@@ -301,6 +313,7 @@ impl NodeConfig {
             mtu: mtu_choice(args.mtu.or(file.mtu.map(String::from)).as_deref().unwrap_or("auto"))?,
             drain_timeout: args.drain_timeout.or(file.drain_timeout).map_or(DRAIN_TIMEOUT, |span| span.0),
             handover_window: args.handover_window.or(file.handover_window).map_or(HANDOVER_WINDOW, |span| span.0),
+            peer_patience: args.peer_patience.or(file.peer_patience).map_or(PEER_PATIENCE, |span| span.0),
             fill: fill_choice(args.fill.or(file.fill).as_deref().unwrap_or("range-first"))?,
             admission: admission_choice(args.admission.or(file.admission).as_deref().unwrap_or("second-miss"))?,
             rules: key_rules(&args.pin.or(file.pin).unwrap_or_default(), &args.ttl.or(file.ttl).unwrap_or_default())?,
@@ -324,6 +337,11 @@ impl NodeConfig {
             "nothing to serve: name a volume with --volume META-URL or a bucket with --bucket URL"
         );
         ensure!((0.0..=0.9).contains(&self.free_space), "--free-space {} is outside 0 to 0.9", self.free_space);
+        ensure!(
+            PEER_PATIENCES.contains(&self.peer_patience),
+            "--peer-patience {} is outside 10ms to 1m",
+            Span(self.peer_patience)
+        );
         for seed in &self.join {
             seed.parse::<Seed>().context("--join")?;
         }
@@ -461,6 +479,8 @@ mod tests {
             "0",
             "--zone",
             "z1",
+            "--peer-patience",
+            "2s",
             "--fill",
             "whole",
             "--free-space",
@@ -472,6 +492,7 @@ mod tests {
         assert_eq!(config.join, ["10.0.0.1:7100", "file:/etc/shoal/nodes", "dns:shoal.train.svc"]);
         assert_eq!((config.mtu, config.drain_timeout), (MtuChoice::Bytes(8952), Duration::ZERO));
         assert_eq!((config.free_space, config.scrub_rate), (0.0, 0));
+        assert_eq!(config.peer_patience, Duration::from_secs(2));
         assert_eq!((config.zone.as_str(), config.fill), ("z1", FillPolicy::Whole));
     }
 
@@ -509,6 +530,7 @@ mod tests {
             (&["--fill", "slow"], "range-first, whole"),
             (&["--free-space", "0.95"], "--free-space 0.95"),
             (&["--admission", "none"], "all, second-miss"),
+            (&["--peer-patience", "2m"], "--peer-patience 2m"),
             (&["--ttl", "tmp/"], "PREFIX=TIME"),
             (&["--ttl", "tmp/=0"], "less than a second"),
             (&["--mtu", "jumbo"], "--mtu `jumbo`"),

@@ -87,7 +87,8 @@ impl Bed {
         let metrics = SocketAddr::from((addr, METRICS_PORT)).to_string();
         let options = NodeOptions {
             cache: "128M".into(),
-            flags: vec!["--metrics".into(), metrics],
+            // A node that is late for the machine's sake is waited for; one that is gone costs seconds.
+            flags: ["--metrics", &metrics, "--peer-patience", "2s"].map(String::from).into(),
             listen: Some(SocketAddr::from((addr, NODE_PORT))),
             ..NodeOptions::default()
         };

@@ -100,6 +100,10 @@ impl Rig {
         if !options.flags.iter().any(|flag| flag == "--metrics") {
             command.args(["--metrics", "127.0.0.1:0"]);
         }
+        if !options.flags.iter().any(|flag| flag == "--peer-patience") {
+            // A node that is late for the machine's sake is waited for: tests count what is asked of the origin instead.
+            command.args(["--peer-patience", "30s"]);
+        }
         if !options.flags.iter().any(|flag| flag == "--free-space") {
             // What a test sees of a cache must not hang on how full the machine's disk is.
             command.args(["--free-space", "0"]);
