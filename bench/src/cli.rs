@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use shoal_runtime::telemetry::{self, LogLevel};
 
-use crate::{classes, gate, limits, mount, peer, store};
+use crate::{classes, gate, limits, mount, peer, rival, store};
 
 /// Measures Shoal against what this machine gives without it.
 #[derive(Debug, Parser)]
@@ -25,6 +25,7 @@ enum Command {
     Mount(mount::Args),
     Classes(classes::Args),
     Gate(gate::Args),
+    Juicefs(rival::Args),
 }
 
 /// Runs the command the process was started with.
@@ -38,6 +39,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Peer(args) => peer::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Classes(args) => classes::run(&args),
+        Command::Juicefs(args) => rival::run(&args),
         Command::Gate(args) => return gate::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! Measures Shoal against what the machine gives without it.
 //!
-//! Layer 8. One module for each subcommand (`limits`, `store`, `peer`, `mount`, `classes`, `gate`), all built from the same parts: a plain
+//! Layer 8. One module for each subcommand (`limits`, `store`, `peer`, `mount`, `classes`, `juicefs`, `gate`), all built from the same parts: a plain
 //! function does one kind of operation for a while and returns a [`sample::Sample`]; [`race`] runs ours and the limit in turns within
 //! one process, because numbers from different minutes of a shared machine do not compare; [`report`] makes the table and the JSON.
 //! [`cluster`] alone puts Shoal together.
@@ -23,5 +23,6 @@ pub mod placement;
 pub mod race;
 pub mod report;
 pub mod restart;
+pub mod rival;
 pub mod sample;
 pub mod store;

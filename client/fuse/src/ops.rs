@@ -178,7 +178,7 @@ impl ShoalFs {
         }
         match op {
             "read" => read_errno(error.kind()),
-            "write" | "flush" | "fsync" => write_errno_of(error),
+            "write" | "flush" | "fsync" | "fsyncdir" => write_errno_of(error),
             _ => errno_of(error),
         }
     }
@@ -485,7 +485,7 @@ impl Filesystem for ShoalFs {
 
     fn flush(&self, _req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         if self.0.vfs.is_writable() {
-            self.on_flush("flush", ino, fh, Some(lock_owner), reply);
+            self.on_flush(ino, fh, lock_owner, reply);
         } else {
             // Nothing is written, so nothing is flushed: by this the kernel learns to close files without asking.
             reply.error(Errno::ENOSYS);
@@ -493,12 +493,11 @@ impl Filesystem for ShoalFs {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.on_flush("fsync", ino, fh, None, reply);
+        self.on_fsync("fsync", ino, fh, reply);
     }
 
-    /// Names are in the database when the call that changed them returns.
-    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.on_fsync("fsyncdir", ino, fh, reply);
     }
 
     fn fallocate(

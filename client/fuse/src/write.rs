@@ -46,22 +46,29 @@ impl ShoalFs {
         }
     }
 
-    /// `close` and `fsync`: everything written before is in the volume when they return. After a `close`, `owner` has no POSIX locks.
-    pub(crate) fn on_flush(
-        &self,
-        op: &'static str,
-        ino: INodeNo,
-        fh: FileHandle,
-        owner: Option<LockOwner>,
-        reply: ReplyEmpty,
-    ) {
+    /// `close`: everything written before is in the volume when it returns, and `owner` has no POSIX locks.
+    pub(crate) fn on_flush(&self, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
         let Some(file) = self.file(fh) else { return reply.ok() };
         let fs = self.clone();
-        self.spawn(op, async move {
+        self.spawn("flush", async move {
             let result = fs.vfs().flush(&file).await;
-            if let Some(owner) = owner {
-                fs.closed_by(ino, fh, owner).await;
-            }
+            fs.closed_by(ino, fh, owner).await;
+            fs.done("flush", ino, result, reply);
+        });
+    }
+
+    /// `fsync`, of a file or a directory: what was written and changed before outlives a loss of power when it returns.
+    pub(crate) fn on_fsync(&self, op: &'static str, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
+        let fs = self.clone();
+        self.spawn(op, async move {
+            let flushed = match fs.file(fh) {
+                Some(file) => fs.vfs().flush(&file).await,
+                None => Ok(()),
+            };
+            let result = match flushed {
+                Ok(()) => fs.vfs().sync().await,
+                Err(error) => Err(error),
+            };
             fs.done(op, ino, result, reply);
         });
     }

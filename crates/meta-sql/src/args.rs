@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use shoal_format::Ino;
-use sqlx::error::BoxDynError;
+
+use crate::failure::Failure;
 
 /// One value.
 #[derive(Debug, Clone)]
@@ -34,6 +35,17 @@ impl From<Vec<u8>> for Value<'_> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(value: &'a str) -> Self {
         Value::Text(Cow::Borrowed(value))
+    }
+}
+
+impl Value<'_> {
+    /// The same, borrowed from nobody.
+    pub(crate) fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Int(value) => Value::Int(value),
+            Value::Bytes(value) => Value::Bytes(Cow::Owned(value.into_owned())),
+            Value::Text(value) => Value::Text(Cow::Owned(value.into_owned())),
+        }
     }
 }
 
@@ -96,10 +108,10 @@ impl<'a> Args<'a> {
     }
 
     /// The values, or why they cannot be bound.
-    pub(crate) fn values(&self) -> Result<&[Value<'a>], sqlx::Error> {
+    pub(crate) fn values(&self) -> Result<&[Value<'a>], Failure> {
         match &self.wrong {
             None => Ok(&self.values),
-            Some(wrong) => Err(sqlx::Error::Encode(BoxDynError::from(wrong.clone()))),
+            Some(wrong) => Err(Failure::Value(wrong.clone())),
         }
     }
 }
@@ -111,7 +123,7 @@ mod tests {
     #[test]
     fn numbers_beyond_63_bits_are_refused() {
         assert_eq!(Args::default().ino(Ino(5)).with(7).values().unwrap().len(), 2);
-        let error = Args::default().ino(Ino(u64::MAX)).with(7).values().unwrap_err();
-        assert!(error.to_string().contains("18446744073709551615 does not fit"), "{error}");
+        let args = Args::default().ino(Ino(u64::MAX)).with(7);
+        assert!(matches!(args.values(), Err(Failure::Value(what)) if what.starts_with("18446744073709551615 does not")));
     }
 }

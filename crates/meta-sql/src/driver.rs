@@ -8,7 +8,7 @@ use sqlx::{Arguments, AssertSqlSafe, Database, Row};
 
 use crate::args::Value;
 use crate::dialect::Dialect;
-use crate::failure::{self, failed};
+use crate::failure::{self, Failure, failed};
 
 /// What is wanted of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,32 +32,50 @@ pub(crate) struct Answer<R> {
 }
 
 impl<R> Answer<R> {
-    fn rows(rows: Vec<R>) -> Answer<R> {
+    pub(crate) fn rows(rows: Vec<R>) -> Answer<R> {
         Answer { rows, count: 0, counted: None }
     }
 
-    fn count(count: u64) -> Answer<R> {
+    pub(crate) fn count(count: u64) -> Answer<R> {
         Answer { rows: Vec::new(), count, counted: None }
+    }
+
+    pub(crate) fn counted(counted: Option<i64>) -> Answer<R> {
+        Answer { rows: Vec::new(), count: 0, counted }
     }
 }
 
-/// A database's driver. Columns are read by what they hold, not by what they are declared as: SQLite's may hold anything,
-/// and the schema's numbers are narrower on the servers.
-pub(crate) trait Driver: Database {
+/// A kind of database and the rows its driver gives. Columns are read by what they hold, not by what they are declared as: SQLite's
+/// may hold anything, and the schema's numbers are narrower on the servers.
+pub(crate) trait Driver: Send + Sync + 'static {
     /// How the database spells SQL.
     const DIALECT: Dialect;
 
-    /// Binds values.
-    fn bind(values: &[Value<'_>]) -> Result<Self::Arguments, BoxDynError>;
+    /// A row of a result.
+    type Row: Send + Sync;
 
     /// A number; `None` for NULL.
-    fn int(row: &Self::Row, index: usize) -> Result<Option<i64>, sqlx::Error>;
+    fn int(row: &Self::Row, index: usize) -> Result<Option<i64>, Failure>;
 
     /// Bytes of a byte or text column; `None` for NULL.
-    fn bytes(row: &Self::Row, index: usize) -> Result<Option<Vec<u8>>, sqlx::Error>;
+    fn bytes(row: &Self::Row, index: usize) -> Result<Option<Vec<u8>>, Failure>;
 
     /// Text.
-    fn text(row: &Self::Row, index: usize) -> Result<String, sqlx::Error>;
+    fn text(row: &Self::Row, index: usize) -> Result<String, Failure>;
+
+    /// The error a caller sees for any failure on database `at`.
+    fn failed(at: &str, failure: Failure) -> MetaError;
+}
+
+/// A driver of a server: connections to it are made one by one.
+pub(crate) trait Server: Driver<Row = <Self as Database>::Row> + Database {
+    /// What a new connection is told first.
+    const GREETING: &'static str;
+    /// Begins a transaction in which every statement sees the newest commit.
+    const BEGIN: &'static str;
+
+    /// Binds values.
+    fn bind(values: &[Value<'_>]) -> Result<Self::Arguments, BoxDynError>;
 
     /// Runs a statement, prepared once for each connection.
     fn run(
@@ -65,21 +83,13 @@ pub(crate) trait Driver: Database {
         want: Want,
         text: &Arc<str>,
         arguments: Self::Arguments,
-    ) -> impl Future<Output = Result<Answer<Self::Row>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Answer<<Self as Driver>::Row>, sqlx::Error>> + Send;
 
     /// Runs a statement that is not worth preparing.
     fn run_once(connection: &mut Self::Connection, text: &str) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// What the database's own error means to a caller.
-    fn refused(at: &str, error: &dyn DatabaseError) -> MetaError;
-
     /// True if the connection that reported the database's own error is of no more use.
     fn ends_connection(error: &dyn DatabaseError) -> bool;
-
-    /// The error a caller sees for any error on database `at`.
-    fn failed(at: &str, error: sqlx::Error) -> MetaError {
-        failed(at, error, Self::refused)
-    }
 
     /// True if the connection is gone: what was not committed on it is undone.
     fn lost(error: &sqlx::Error) -> bool {
@@ -91,11 +101,37 @@ pub(crate) trait Driver: Database {
     }
 }
 
-/// The part of [`Driver`] that reads the same for every driver but that the types of sqlx only allow for a named one.
-macro_rules! driver {
-    ($database:ty, $dialect:expr, $get:ident, $refused:path, $ends:path, |$connection:ident, $query:ident| $counted:expr) => {
+/// The parts of [`Driver`] and [`Server`] that read the same for every server but that the types of sqlx only allow for a named one.
+macro_rules! server {
+    (
+        $database:ty, $dialect:expr, $refused:path, $ends:path, $greeting:literal, $begin:literal,
+        |$connection:ident, $query:ident| $counted:expr
+    ) => {
         impl Driver for $database {
             const DIALECT: Dialect = $dialect;
+
+            type Row = <$database as Database>::Row;
+
+            fn int(row: &<Self as Driver>::Row, index: usize) -> Result<Option<i64>, Failure> {
+                Ok(row.try_get_unchecked(index)?)
+            }
+
+            fn bytes(row: &<Self as Driver>::Row, index: usize) -> Result<Option<Vec<u8>>, Failure> {
+                Ok(row.try_get_unchecked(index)?)
+            }
+
+            fn text(row: &<Self as Driver>::Row, index: usize) -> Result<String, Failure> {
+                Ok(row.try_get_unchecked(index)?)
+            }
+
+            fn failed(at: &str, failure: Failure) -> MetaError {
+                failed(at, failure, $refused)
+            }
+        }
+
+        impl Server for $database {
+            const GREETING: &'static str = $greeting;
+            const BEGIN: &'static str = $begin;
 
             fn bind(values: &[Value<'_>]) -> Result<Self::Arguments, BoxDynError> {
                 let mut arguments = Self::Arguments::default();
@@ -110,39 +146,23 @@ macro_rules! driver {
                 Ok(arguments)
             }
 
-            fn int(row: &Self::Row, index: usize) -> Result<Option<i64>, sqlx::Error> {
-                row.$get(index)
-            }
-
-            fn bytes(row: &Self::Row, index: usize) -> Result<Option<Vec<u8>>, sqlx::Error> {
-                row.try_get_unchecked(index)
-            }
-
-            fn text(row: &Self::Row, index: usize) -> Result<String, sqlx::Error> {
-                row.try_get_unchecked(index)
-            }
-
             async fn run(
                 $connection: &mut Self::Connection,
                 want: Want,
                 text: &Arc<str>,
                 arguments: Self::Arguments,
-            ) -> Result<Answer<Self::Row>, sqlx::Error> {
+            ) -> Result<Answer<<Self as Driver>::Row>, sqlx::Error> {
                 let $query = sqlx::query_with(AssertSqlSafe(text.clone()), arguments);
                 Ok(match want {
                     Want::Rows => Answer::rows($query.fetch_all($connection).await?),
                     Want::Row => Answer::rows($query.fetch_optional($connection).await?.into_iter().collect()),
                     Want::Count => Answer::count($query.execute($connection).await?.rows_affected()),
-                    Want::Counted => Answer { counted: $counted, ..Answer::count(0) },
+                    Want::Counted => Answer::counted($counted),
                 })
             }
 
             async fn run_once(connection: &mut Self::Connection, text: &str) -> Result<(), sqlx::Error> {
                 sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await.map(drop)
-            }
-
-            fn refused(at: &str, error: &dyn DatabaseError) -> MetaError {
-                $refused(at, error)
             }
 
             fn ends_connection(error: &dyn DatabaseError) -> bool {
@@ -152,34 +172,25 @@ macro_rules! driver {
     };
 }
 
-driver!(
-    sqlx::Sqlite,
-    Dialect::Sqlite,
-    try_get,
-    failure::sqlite::refused,
-    failure::sqlite::ends_connection,
-    |connection, query| match query.fetch_optional(connection).await? {
-        Some(row) => Self::int(&row, 0)?,
-        None => None,
-    }
-);
-driver!(
+server!(
     sqlx::Postgres,
     Dialect::Postgres,
-    try_get_unchecked,
     failure::postgres::refused,
     failure::postgres::ends_connection,
+    "",
+    "BEGIN ISOLATION LEVEL READ COMMITTED",
     |connection, query| match query.fetch_optional(connection).await? {
-        Some(row) => Self::int(&row, 0)?,
+        Some(row) => row.try_get_unchecked(0)?,
         None => None,
     }
 );
-driver!(
+server!(
     sqlx::MySql,
     Dialect::MySql,
-    try_get_unchecked,
     failure::mysql::refused,
     failure::mysql::ends_connection,
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "BEGIN",
     // The dialect has it counted by LAST_INSERT_ID, which comes with the answer.
     |connection, query| {
         let done = query.execute(connection).await?;

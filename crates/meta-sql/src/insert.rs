@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::args::Args;
 use crate::dialect::Dialect;
 use crate::driver::Want;
+use crate::failure::Failure;
 use crate::link::Link;
 
 /// Rows of one statement, largest first. A statement is prepared for each size, so there are few; 128 rows of 19 columns
@@ -19,7 +20,7 @@ pub(crate) struct Insert {
 
 /// An insert that failed, and the rows of the statement that did.
 pub(crate) struct Failed<'r, T> {
-    pub(crate) error: sqlx::Error,
+    pub(crate) error: Failure,
     pub(crate) rows: &'r [T],
 }
 

@@ -17,8 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::args::Args;
 use crate::dialect::Dialect;
-use crate::driver::{Answer, Driver, Want};
-use crate::link::{Link, RowOf, TxnLink, bind};
+use crate::driver::{Answer, Driver, Server, Want};
+use crate::failure::Failure;
+use crate::link::{Link, RowOf, TxnLink};
 
 /// Longest wait for a statement, the wait for other transactions' locks included: past it the server is taken for gone.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -65,24 +66,6 @@ struct Inner<D: Server> {
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<D::Connection>>,
-}
-
-/// A driver of a server: connections to it are made one by one.
-pub(crate) trait Server: Driver {
-    /// What a new connection is told first.
-    const GREETING: &'static str;
-    /// Begins a transaction in which every statement sees the newest commit.
-    const BEGIN: &'static str;
-}
-
-impl Server for sqlx::Postgres {
-    const GREETING: &'static str = "";
-    const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-}
-
-impl Server for sqlx::MySql {
-    const GREETING: &'static str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-    const BEGIN: &'static str = "BEGIN";
 }
 
 /// A connection on loan.
@@ -174,13 +157,13 @@ async fn connect<D: Server>(pool: &Inner<D>) -> Result<D::Connection, sqlx::Erro
 }
 
 impl<D: Server> Lease<D> {
-    async fn run(&mut self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<D::Row>, sqlx::Error> {
-        let arguments = bind::<D>(args)?;
+    async fn run(&mut self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<<D as Driver>::Row>, Failure> {
+        let arguments = D::bind(args.values()?).map_err(sqlx::Error::Encode)?;
         self.busy = true;
         let connection = self.connection.as_mut().expect("a lease has its connection until it is dropped");
         let done = in_time(Box::pin(D::run(connection, want, text, arguments))).await;
         self.busy = done.as_ref().is_err_and(|error| !ended::<D>(error));
-        done
+        Ok(done?)
     }
 
     async fn run_once(&mut self, text: &str) -> Result<(), sqlx::Error> {
@@ -198,6 +181,11 @@ async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> 
         let what = format!("it did not answer within {} s", STATEMENT_PATIENCE.as_secs());
         Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)))
     })
+}
+
+/// True if the connection is gone.
+fn lost<D: Server>(failure: &Failure) -> bool {
+    matches!(failure, Failure::Server(error) if D::lost(error))
 }
 
 /// True if the server itself refused the statement and goes on serving the connection, or the statement was never sent.
@@ -240,10 +228,10 @@ impl<D: Server> Inner<D> {
 impl<D: Server> Link for Pool<D> {
     type Driver = D;
 
-    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, sqlx::Error> {
+    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, Failure> {
         let done = self.lease(Reuse::Idle).await?.run(want, text, args).await;
         match done {
-            Err(error) if D::lost(&error) && matches!(want, Want::Rows | Want::Row) => {
+            Err(error) if lost::<D>(&error) && matches!(want, Want::Rows | Want::Row) => {
                 self.lease(Reuse::None).await?.run(want, text, args).await
             }
             done => done,
@@ -261,18 +249,18 @@ pub(crate) struct ServerTxn<D: Server> {
 impl<D: Server> Link for ServerTxn<D> {
     type Driver = D;
 
-    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, sqlx::Error> {
+    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, Failure> {
         let done = self.lease.lock().await.run(want, text, args).await;
         // PostgreSQL answers COMMIT with success after a failed statement, and undoes everything.
-        if done.as_ref().is_err_and(|error| D::lost(error) || D::DIALECT == Dialect::Postgres) {
+        if done.as_ref().is_err_and(|error| lost::<D>(error) || D::DIALECT == Dialect::Postgres) {
             self.broken.store(true, Ordering::Relaxed);
         }
         done
     }
 
     /// Without its connection the transaction is undone, so it may run again.
-    fn failed(&self, at: &str, error: sqlx::Error) -> MetaError {
-        match D::lost(&error) {
+    fn failed(&self, at: &str, error: Failure) -> MetaError {
+        match lost::<D>(&error) {
             true => MetaError::Contended { at: at.to_owned() },
             false => D::failed(at, error),
         }
@@ -280,7 +268,7 @@ impl<D: Server> Link for ServerTxn<D> {
 }
 
 impl<D: Server> TxnLink for ServerTxn<D> {
-    async fn run_once(&self, texts: &[String]) -> Result<(), sqlx::Error> {
+    async fn run_once(&self, texts: &[String]) -> Result<(), Failure> {
         let mut lease = self.lease.lock().await;
         if D::DIALECT == Dialect::Postgres {
             // Two that create tables at once would fail in its catalogue. The number stands for "shoal".
@@ -312,7 +300,7 @@ impl<D: Server> TxnLink for ServerTxn<D> {
                     .to_owned(),
                 kind: ErrorKind::Unavailable,
             }),
-            Err(error) => Err(D::failed(at, error)),
+            Err(error) => Err(D::failed(at, error.into())),
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::address::mysql::{MySqlAddress, MySqlPlace, MySqlTls};
 use crate::address::postgres::{PgAddress, PgTls};
 use crate::args::Args;
 use crate::dialect::Dialect;
-use crate::pool::{Pool, Server};
+use crate::driver::Server;
+use crate::pool::Pool;
 use crate::schema::{NODE_COLUMNS, table_names};
 use crate::session::Session;
 use crate::statements::Statements;
@@ -175,7 +176,7 @@ impl<D: Server> Engine for ServerEngine<D> {
         if self.mode == OpenMode::ReadOnly {
             return Err(MetaError::ReadOnly { at: self.name().to_owned() });
         }
-        let txn = self.session.link.begin().await.map_err(|error| self.session.failed(error))?;
+        let txn = self.session.link.begin().await.map_err(|error| self.session.failed(error.into()))?;
         Ok(Box::new(Session { link: txn, sql: self.session.sql.clone() }))
     }
 

@@ -11,6 +11,7 @@ use shoal_meta::{ChunkSlices, Counter, DirEntry, DirUsage, Entry, IdKind, MetaEr
 
 use crate::args::Args;
 use crate::driver::{Answer, Driver, Want};
+use crate::failure::Failure;
 use crate::link::{Link, RowOf};
 use crate::row::Columns;
 use crate::schema::ATTRS_PER_QUERY;
@@ -24,7 +25,7 @@ pub(crate) struct Session<L> {
 
 impl<L: Link> Session<L> {
     /// The error for a driver's error on this database.
-    pub(crate) fn failed(&self, error: sqlx::Error) -> MetaError {
+    pub(crate) fn failed(&self, error: Failure) -> MetaError {
         self.link.failed(&self.sql.at, error)
     }
 

@@ -36,6 +36,11 @@ impl Meta {
         Meta { engine, log: Arc::default() }
     }
 
+    /// Waits until every change made so far outlives a loss of power: what `fsync` promises. Errors: as [`Engine::sync`].
+    pub async fn sync(&self) -> Result<(), MetaError> {
+        self.engine().sync().await
+    }
+
     pub(crate) fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
     }

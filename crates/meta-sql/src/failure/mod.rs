@@ -15,15 +15,77 @@ const PASSWORD_ADVICE: &str =
 const CONNECTIONS_ADVICE: &str =
     "; raise its limit of connections, or lower that of each client with max_open_conns in the URL";
 
-/// The error a caller sees for a driver's error on database `at`; `refused` judges what the database said itself.
-pub(crate) fn failed(at: &str, error: sqlx::Error, refused: fn(&str, &dyn DatabaseError) -> MetaError) -> MetaError {
+/// Why a statement failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What a server, or the way to it, said.
+    Server(sqlx::Error),
+    /// What SQLite said.
+    Sqlite(rusqlite::Error),
+    /// A column of the result holds something else than the schema says.
+    Column(String),
+    /// No column can hold a value: no statement was sent.
+    Value(String),
+    /// No connection became free in time.
+    Busy,
+    /// The database was closed.
+    Closed,
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Failure {
+        match error {
+            sqlx::Error::PoolTimedOut => Failure::Busy,
+            sqlx::Error::PoolClosed => Failure::Closed,
+            error => Failure::Server(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Failure {
+        Failure::Sqlite(error)
+    }
+}
+
+impl Failure {
+    /// True if a row with the same unique key exists.
+    pub(crate) fn is_unique_violation(&self) -> bool {
+        match self {
+            Failure::Server(error) => error.as_database_error().is_some_and(DatabaseError::is_unique_violation),
+            Failure::Sqlite(error) => sqlite::is_unique_violation(error),
+            _ => false,
+        }
+    }
+
+    /// The values of the unique key that a row already has, where the database says them: see [`postgres::taken_key`].
+    pub(crate) fn taken_key(&self) -> Option<&str> {
+        match self {
+            Failure::Server(error) => postgres::taken_key(error.as_database_error()?),
+            _ => None,
+        }
+    }
+}
+
+/// The error a caller sees for a failure on database `at`; `refused` judges what a server said itself.
+pub(crate) fn failed(at: &str, failure: Failure, refused: fn(&str, &dyn DatabaseError) -> MetaError) -> MetaError {
+    let (kind, detail) = match failure {
+        Failure::Server(error) => return server_failed(at, error, refused),
+        Failure::Sqlite(error) => return sqlite::refused(at, &error),
+        Failure::Column(what) => return damaged(at, &what),
+        Failure::Value(what) => (ErrorKind::Internal, what),
+        Failure::Busy => (ErrorKind::Timeout, format!("no connection became free in time{POOL_ADVICE}")),
+        Failure::Closed => (ErrorKind::Cancelled, "it is closed".to_owned()),
+    };
+    MetaError::Database { at: at.to_owned(), detail, kind }
+}
+
+fn server_failed(at: &str, error: sqlx::Error, refused: fn(&str, &dyn DatabaseError) -> MetaError) -> MetaError {
     let (kind, detail) = match &error {
         sqlx::Error::Database(inner) => return refused(at, inner.as_ref()),
         sqlx::Error::Io(io) => (of_connection(io), io.to_string()),
         sqlx::Error::Protocol(what) => (ErrorKind::Unavailable, what.clone()),
         sqlx::Error::Tls(error) => (ErrorKind::Denied, format!("TLS: {error}{TLS_ADVICE}")),
-        sqlx::Error::PoolTimedOut => (ErrorKind::Timeout, format!("no connection became free in time{POOL_ADVICE}")),
-        sqlx::Error::PoolClosed => (ErrorKind::Cancelled, "it is closed".to_owned()),
         sqlx::Error::WorkerCrashed => (ErrorKind::Unavailable, "its connection is gone".to_owned()),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => return damaged(at, &error.to_string()),
         _ => (ErrorKind::Internal, error.to_string()),
@@ -57,23 +119,13 @@ fn old_schema(at: &str, message: &str) -> MetaError {
     }
 }
 
-/// The values of the unique key that a row already has, where the database says them: see [`postgres::taken_key`].
-pub(crate) fn taken_key(error: &sqlx::Error) -> Option<&str> {
-    postgres::taken_key(error.as_database_error()?)
-}
-
-/// True if a row with the same unique key exists.
-pub(crate) fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn driver_errors_are_sentences() {
-        let error = failed("sqlite3://a.db", sqlx::Error::PoolTimedOut, sqlite::refused);
+        let error = failed("sqlite3://a.db", Failure::Busy, postgres::refused);
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert_eq!(
             error.to_string(),

@@ -1,8 +1,8 @@
 //! SQLite's result codes (sqlite.org/rescode.html), one match.
 
+use rusqlite::ffi;
 use shoal_meta::MetaError;
 use shoal_types::ErrorKind;
-use sqlx::error::DatabaseError;
 
 use super::{damaged, old_schema};
 
@@ -25,14 +25,26 @@ mod code {
 }
 
 /// What SQLite's error on database `at` means.
-pub(crate) fn refused(at: &str, error: &dyn DatabaseError) -> MetaError {
-    let code = error.code().and_then(|code| code.parse().ok()).unwrap_or(code::ERROR);
-    meaning(at, code, error.message())
+pub(crate) fn refused(at: &str, error: &rusqlite::Error) -> MetaError {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            let message = message.clone().unwrap_or_else(|| code.to_string());
+            meaning(at, code.extended_code, &message)
+        }
+        rusqlite::Error::SqlInputError { error, msg, .. } => meaning(at, error.extended_code, msg),
+        error => meaning(at, code::ERROR, &error.to_string()),
+    }
 }
 
-/// A file has no connection that could end.
-pub(crate) fn ends_connection(_error: &dyn DatabaseError) -> bool {
-    false
+/// True if somebody else has a lock that this statement needs; it did nothing.
+pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(code, _) if code.extended_code & 0xFF == code::BUSY)
+}
+
+/// True if a row with the same unique key exists.
+pub(crate) fn is_unique_violation(error: &rusqlite::Error) -> bool {
+    let unique = [ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
+    matches!(error, rusqlite::Error::SqliteFailure(code, _) if unique.contains(&code.extended_code))
 }
 
 fn meaning(at: &str, extended: i32, message: &str) -> MetaError {

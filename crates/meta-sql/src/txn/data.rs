@@ -6,7 +6,7 @@ use shoal_meta::{ChunkSlices, DataTxn, DelayedSlices, DeletedFile, MetaError, Sl
 
 use crate::args::Args;
 use crate::driver::Driver;
-use crate::failure::{damaged, is_unique_violation, taken_key};
+use crate::failure::damaged;
 use crate::link::TxnLink;
 use crate::row::Columns;
 use crate::session::Session;
@@ -72,9 +72,9 @@ impl<L: TxnLink> DataTxn for Session<L> {
             args.put(i64::from(slice.count));
         }
         match self.insert(&self.sql.insert_slice_refs, refs, bind).await {
-            Err(failed) if is_unique_violation(&failed.error) => {
+            Err(failed) if failed.error.is_unique_violation() => {
                 let (first, last) = (failed.rows.first().map_or(0, |r| r.id), failed.rows.last().map_or(0, |r| r.id));
-                let what = match taken_key(&failed.error) {
+                let what = match failed.error.taken_key() {
                     Some(id) => format!("slice {id}"),
                     None if first == last => format!("slice {first}"),
                     None => format!("a slice in {first}..={last}"),

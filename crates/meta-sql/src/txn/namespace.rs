@@ -7,7 +7,7 @@ use shoal_meta::{DirTouch, MetaError, NamespaceTxn, NewDentry, ParentCount, Reco
 
 use crate::args::Args;
 use crate::driver::Driver;
-use crate::failure::{damaged, is_unique_violation, taken_key};
+use crate::failure::damaged;
 use crate::insert::Failed;
 use crate::link::TxnLink;
 use crate::row::{bind_acl, bind_attr};
@@ -17,7 +17,7 @@ impl<L: TxnLink> Session<L> {
     /// The first of `attrs` that exists, which is why inserting them failed.
     async fn taken_attr(&self, failed: Failed<'_, (Ino, Attr)>) -> Result<MetaError, MetaError> {
         let inos: Vec<Ino> = failed.rows.iter().map(|(ino, _)| *ino).collect();
-        let ino = match (&inos[..], taken_key(&failed.error)) {
+        let ino = match (&inos[..], failed.error.taken_key()) {
             ([ino], _) => Some(*ino),
             (_, Some(key)) => key.parse().ok().map(Ino),
             (_, None) => {
@@ -31,7 +31,7 @@ impl<L: TxnLink> Session<L> {
     /// The first of `dentries` that exists, which is why inserting them failed.
     async fn taken_name(&self, failed: Failed<'_, NewDentry>) -> Result<MetaError, MetaError> {
         let exists = |new: &NewDentry| MetaError::Exists { parent: new.parent.0, name: show_name(&new.name) };
-        match (failed.rows, taken_key(&failed.error)) {
+        match (failed.rows, failed.error.taken_key()) {
             ([new], _) => return Ok(exists(new)),
             (many, Some(key)) => {
                 let is = |new: &&NewDentry| key == format!("{}, \\x{}", new.parent.0, hex(&new.name));
@@ -94,7 +94,7 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
     async fn insert_attrs(&self, attrs: &[(Ino, Attr)]) -> Result<(), MetaError> {
         let done = self.insert(&self.sql.insert_attrs, attrs, |args, (ino, attr)| bind_attr(args, *ino, attr)).await;
         match done {
-            Err(failed) if is_unique_violation(&failed.error) => Err(self.taken_attr(failed).await?),
+            Err(failed) if failed.error.is_unique_violation() => Err(self.taken_attr(failed).await?),
             other => other.map_err(|failed| self.failed(failed.error)),
         }
     }
@@ -112,7 +112,7 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
             args.put(i64::from(new.dentry.kind as u8));
         }
         match self.insert(&self.sql.insert_dentries, dentries, bind).await {
-            Err(failed) if is_unique_violation(&failed.error) => Err(self.taken_name(failed).await?),
+            Err(failed) if failed.error.is_unique_violation() => Err(self.taken_name(failed).await?),
             other => other.map_err(|failed| self.failed(failed.error)),
         }
     }

@@ -49,12 +49,14 @@ impl Bed {
 
     /// Runs SQL on a database as some other program would.
     pub async fn sql(&self, name: &str, statements: &[&str]) {
-        use sqlx::ConnectOptions;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path(name)).create_if_missing(true);
-        let mut connection = options.connect().await.expect("a connection");
+        let connection = self.other_program(name);
         for statement in statements {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(*statement)).execute(&mut connection).await.expect("a statement");
+            connection.execute_batch(statement).expect("a statement");
         }
-        sqlx::Connection::close(connection).await.expect("closed");
+    }
+
+    /// Some other program's connection to a database.
+    pub fn other_program(&self, name: &str) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path(name)).expect("a connection")
     }
 }

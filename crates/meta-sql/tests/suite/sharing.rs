@@ -5,13 +5,8 @@ use shoal_meta_sql::{OpenMode, open};
 use shoal_runtime::{clock, task};
 use shoal_testkit::PATIENCE;
 use shoal_types::ErrorKind;
-use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::bed::Bed;
-
-async fn other_program(bed: &Bed, name: &str) -> sqlx::SqliteConnection {
-    sqlx::sqlite::SqliteConnectOptions::new().filename(bed.path(name)).connect().await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reader_sees_what_another_program_commits() {
@@ -29,9 +24,9 @@ async fn reader_sees_what_another_program_commits() {
 async fn readers_do_not_wait_for_a_writer_and_writers_wait_for_each_other() {
     let bed = Bed::new();
     let meta = bed.volume("v.db").await;
-    let mut other = other_program(&bed, "v.db").await;
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    other.execute("UPDATE jfs_counter SET value=value+10 WHERE name='nextInode'").await.unwrap();
+    let other = bed.other_program("v.db");
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other.execute_batch("UPDATE jfs_counter SET value=value+10 WHERE name='nextInode'").unwrap();
 
     let waiting = {
         let meta = meta.clone();
@@ -39,10 +34,9 @@ async fn readers_do_not_wait_for_a_writer_and_writers_wait_for_each_other() {
     };
     assert!(meta.lookup(Ino::ROOT, b"x").await.unwrap().is_none());
     assert!(!waiting.is_finished(), "the other program has the lock");
-    other.execute("COMMIT").await.unwrap();
+    other.execute_batch("COMMIT").unwrap();
     let taken = clock::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(taken, 12..13);
-    other.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,14 +45,13 @@ async fn lock_that_is_never_released_is_an_error_in_the_end() {
     bed.volume("v.db").await.close().await;
     // SQLite waits 1 ms here, so that what bounds the wait is the retry of the transaction.
     let engine = open(&format!("{}?_busy_timeout=1", bed.url("v.db")), OpenMode::ReadWrite).await.unwrap();
-    let mut other = other_program(&bed, "v.db").await;
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let other = bed.other_program("v.db");
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = engine.begin().await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.to_string(), format!("{} stayed busy with other writers", bed.url("v.db")));
-    other.execute("ROLLBACK").await.unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
     engine.begin().await.unwrap().commit().await.unwrap();
-    other.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -77,6 +77,12 @@ pub trait Engine: Debug + Send + Sync {
     fn accounting(&self) -> Accounting;
     /// Begins a write transaction. `Denied` on an engine opened for reading.
     async fn begin(&self) -> Result<Box<dyn Txn>, MetaError>;
+    /// Waits until every commit so far outlives a loss of power. Servers decide that for each commit by their own settings.
+    ///
+    /// `Unavailable` if the disk refuses.
+    async fn sync(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
     /// Closes the database's connections.
     async fn close(&self);
 }

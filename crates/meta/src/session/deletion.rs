@@ -82,6 +82,8 @@ impl Session {
             return Ok(());
         }
         let store = self.slice_store()?;
+        // After a loss of power no record may name what is deleted now.
+        self.meta().sync().await?;
         let deletions: Vec<_> = dead.iter().map(|slice| delete_slice(store.clone(), *slice)).collect();
         let outcomes = futures::stream::iter(deletions);
         let outcomes: Vec<Result<SliceRef, MetaError>> = outcomes.buffer_unordered(SLICES_AT_ONCE).collect().await;

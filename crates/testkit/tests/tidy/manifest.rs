@@ -55,6 +55,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rcgen", &["shoal-net", BENCH]),
     ("redis", &["shoal-meta-redis"]),
     ("rustls", &["shoal-net", "shoal-meta-redis", BENCH]),
+    ("rusqlite", &["shoal-meta-sql"]),
     ("sqlx", &["shoal-meta-sql"]),
     ("syn", &[TESTKIT]),
     ("tracing-subscriber", &["shoal-runtime"]),

@@ -68,12 +68,20 @@ impl Vfs {
         Ok(data.len() as u32)
     }
 
-    /// Returns once everything written to the file before is in the volume: what `close` and `fsync` promise.
+    /// Returns once everything written to the file before is in the volume: what `close` promises.
     ///
     /// Errors: what became of writes that could not be stored or recorded, once for each handle.
     pub async fn flush(&self, file: &OpenFile) -> Result<(), VfsError> {
         self.drain(&file.inode).await;
         file.failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits until what the volume holds outlives a loss of power. Errors: the database's disk refuses.
+    pub async fn sync(&self) -> Result<(), VfsError> {
+        match self.is_writable() {
+            true => Ok(self.meta().sync().await?),
+            false => Ok(()),
+        }
     }
 
     /// [`Vfs::flush`] of whatever handles `ino` has open here; what failed is told to them, not to the caller.

@@ -4,7 +4,6 @@ use shoal_format::{Attr, FileType, Ino, Settings, SliceRecord};
 use shoal_meta::testing::sample::{BatchBuilder, attr, settings};
 use shoal_meta::{Meta, MkdirP};
 use shoal_meta_sql::{OpenMode, open};
-use sqlx::{ConnectOptions, Row};
 
 use super::super::bed::Bed;
 use super::client::{JuiceFs, Mount, bucket};
@@ -59,11 +58,11 @@ pub async fn fill(bed: &Bed, meta: &Meta) {
 }
 
 /// Rows of a query on `vol.db`, as text.
-async fn rows(bed: &Bed, name: &str, query: &'static str) -> Vec<String> {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bed.path(name));
-    let mut connection = options.connect().await.unwrap();
-    let rows = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
-    rows.iter().map(|row| row.get::<String, _>(0)).collect()
+fn rows(bed: &Bed, name: &str, query: &'static str) -> Vec<String> {
+    let connection = bed.other_program(name);
+    let mut statement = connection.prepare(query).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
 }
 
 const SCHEMA: &str = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY sql";
@@ -89,7 +88,7 @@ async fn schema_and_first_rows_are_those_of_juicefs() {
         "SELECT (SELECT count(*) FROM jfs_dir_stats WHERE inode<>1)||' '||(SELECT count(*) FROM jfs_edge)",
         "PRAGMA journal_mode",
     ] {
-        assert_eq!(rows(&bed, "ours.db", query).await, rows(&bed, "vol.db", query).await, "{query}");
+        assert_eq!(rows(&bed, "ours.db", query), rows(&bed, "vol.db", query), "{query}");
     }
 }
 
@@ -105,15 +104,15 @@ async fn volume_made_by_us_passes_every_check_of_juicefs() {
     let status = juicefs.run(&bed, &["status", &url]);
     assert!(status.contains("\"Name\": \"conform\""), "{status}");
     juicefs.run(&bed, &["fsck", &url]);
-    let before = [rows(&bed, "vol.db", DIR_STATS).await, rows(&bed, "vol.db", COUNTERS).await];
+    let before = [rows(&bed, "vol.db", DIR_STATS), rows(&bed, "vol.db", COUNTERS)];
     assert_eq!(before[0].len(), 7, "root and six directories: {before:?}");
     let report = juicefs.run(&bed, &["fsck", &url, "--path", "/", "--recursive", "--sync-dir-stat", "--repair"]);
     assert!(!report.contains("should be"), "{report}");
     let gc = juicefs.run(&bed, &["gc", &url, "--delete"]);
     assert!(gc.contains("0 leaked"), "{gc}");
-    let after = [rows(&bed, "vol.db", DIR_STATS).await, rows(&bed, "vol.db", COUNTERS).await];
+    let after = [rows(&bed, "vol.db", DIR_STATS), rows(&bed, "vol.db", COUNTERS)];
     assert_eq!(after, before, "juicefs corrected what we counted");
-    assert_eq!(rows(&bed, "vol.db", REFS).await, ["1 100000 1"]);
+    assert_eq!(rows(&bed, "vol.db", REFS), ["1 100000 1"]);
     assert_same(&juicefs, &bed, &meta).await;
 }
 
@@ -154,9 +153,9 @@ async fn juicefs_reads_and_changes_a_volume_made_by_us() {
     meta.import(BatchBuilder::new().file(attr.parent.0, b"ours", ours, 1).build()).await.unwrap();
     assert_same(&juicefs, &bed, &meta).await;
     juicefs.run(&bed, &["fsck", &bed.url("vol.db")]);
-    let before = rows(&bed, "vol.db", DIR_STATS).await;
+    let before = rows(&bed, "vol.db", DIR_STATS);
     juicefs.run(&bed, &["fsck", &bed.url("vol.db"), "--path", "/", "--recursive", "--sync-dir-stat", "--repair"]);
-    assert_eq!(rows(&bed, "vol.db", DIR_STATS).await, before);
+    assert_eq!(rows(&bed, "vol.db", DIR_STATS), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,7 +168,7 @@ async fn quotas_set_by_juicefs_are_charged_as_it_counts_them() {
     juicefs.run(&bed, &["quota", "set", &url, "--path", "/data", "--inodes", "40"]);
     juicefs.run(&bed, &["quota", "set", &url, "--path", "/data/set", "--capacity", "1"]);
     fill(&bed, &meta).await;
-    let quotas = rows(&bed, "vol.db", QUOTAS).await;
+    let quotas = rows(&bed, "vol.db", QUOTAS);
     assert!(quotas.iter().all(|row| !row.ends_with(" 0 0")), "{quotas:?}");
     for path in ["/data", "/data/set"] {
         let report = juicefs.run(&bed, &["quota", "check", &url, "--path", path]);
@@ -180,7 +179,7 @@ async fn quotas_set_by_juicefs_are_charged_as_it_counts_them() {
     let many = ids.fold(BatchBuilder::new(), |batch, id| batch.file(set.0, id.to_string().as_bytes(), id, 0));
     let error = meta.import(many.build()).await.unwrap_err();
     assert!(error.to_string().starts_with("the quota of 40 inodes on directory"), "{error}");
-    assert_eq!(rows(&bed, "vol.db", QUOTAS).await, quotas);
+    assert_eq!(rows(&bed, "vol.db", QUOTAS), quotas);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,9 +209,9 @@ async fn live_mount_of_our_volume_reads_and_writes_beside_us() {
     drop(mount);
     assert_same(&juicefs, &bed, &meta).await;
     juicefs.run(&bed, &["fsck", &bed.url("vol.db")]);
-    let before = rows(&bed, "vol.db", DIR_STATS).await;
+    let before = rows(&bed, "vol.db", DIR_STATS);
     juicefs.run(&bed, &["fsck", &bed.url("vol.db"), "--path", "/", "--recursive", "--sync-dir-stat", "--repair"]);
-    assert_eq!(rows(&bed, "vol.db", DIR_STATS).await, before);
+    assert_eq!(rows(&bed, "vol.db", DIR_STATS), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

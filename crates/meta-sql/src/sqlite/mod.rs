@@ -1,4 +1,9 @@
-//! A SQLite database: a pool of readers, one writer.
+//! A SQLite database: some connections that read, one that writes.
+
+mod connection;
+mod patience;
+mod readers;
+mod writer;
 
 use std::io;
 use std::path::Path;
@@ -7,33 +12,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shoal_meta::{Accounting, Engine, MetaError, Records, Txn};
+use shoal_runtime::task;
 use shoal_types::ErrorKind;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, Sqlite};
-use tokio::sync::Mutex;
 
 use crate::OpenMode;
-use crate::address::sqlite::{Journal, SqliteAddress};
+use crate::address::sqlite::SqliteAddress;
+use crate::args::Args;
 use crate::driver::Driver;
-use crate::link::SqliteTxn;
 use crate::schema::NODE_COLUMNS;
 use crate::session::Session;
 use crate::statements::Statements;
 
-/// Reading connections, each with a thread of its own: SQLite reads in parallel, more threads than this only queue for CPUs.
-const READERS_MAX: u32 = 8;
-/// SQLite has one write lock; queueing for the one connection is fair and cheap, queueing for the lock is polling.
-const WRITERS_MAX: u32 = 1;
+use connection::{Purpose, Sqlite, connect, set_journal};
+use readers::Readers;
+use writer::Writer;
+
 /// Longest wait for a connection.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
-/// Prepared statements a connection keeps: all of ours.
-const STATEMENT_CACHE: usize = 160;
 
 /// Metadata in a SQLite file.
 pub(crate) struct SqliteEngine {
-    readers: Session<SqlitePool>,
+    readers: Session<Readers>,
     /// `None` if opened for reading.
-    writer: Option<SqlitePool>,
+    writer: Option<Writer>,
 }
 
 impl std::fmt::Debug for SqliteEngine {
@@ -52,24 +53,30 @@ impl SqliteEngine {
             }
             (Presence::Missing, OpenMode::Create) | (Presence::Present, _) => {}
         }
-        let writer = match mode {
-            OpenMode::ReadOnly => None,
-            OpenMode::ReadWrite => Some(pool(WRITERS_MAX).connect_lazy_with(options(address))),
-            OpenMode::Create => {
-                let options = options(address).create_if_missing(true).journal_mode(journal_mode(address.journal));
-                Some(pool(WRITERS_MAX).connect_with(options).await.map_err(|error| Sqlite::failed(at, error))?)
-            }
-        };
-        let readers = pool(READERS_MAX).connect_with(options(address).read_only(true)).await;
-        let readers = readers.map_err(|error| Sqlite::failed(at, error))?;
+        if mode == OpenMode::Create {
+            create(address).await?;
+        }
+        let readers = Readers::open(address).map_err(|error| Sqlite::failed(at, error.into()))?;
         let columns = match (node_columns(&readers, address).await?, mode) {
             (columns, _) if !columns.is_empty() => columns,
             (_, OpenMode::Create) => NODE_COLUMNS.iter().map(ToString::to_string).collect(),
             (_, OpenMode::ReadOnly | OpenMode::ReadWrite) => return Err(MetaError::NoVolume { at: at.clone() }),
         };
         let sql = Arc::new(Statements::new::<Sqlite>(at, &address.table_prefix, &columns));
+        let writer = (mode != OpenMode::ReadOnly).then(|| Writer::new(address));
         Ok(SqliteEngine { readers: Session { link: readers, sql }, writer })
     }
+}
+
+/// Makes the file, and has it keep its journal as the address says.
+async fn create(address: &SqliteAddress) -> Result<(), MetaError> {
+    let of = address.clone();
+    let made = task::blocking("sqlite-create", move || {
+        let connection = connect(&of, Purpose::Create)?;
+        connection.busy_timeout(of.busy_timeout)?;
+        set_journal(&connection, of.journal)
+    });
+    made.await.map_err(|error| Sqlite::failed(&address.name, error.into()))
 }
 
 enum Presence {
@@ -91,40 +98,12 @@ async fn check_file(address: &SqliteAddress) -> Result<Presence, MetaError> {
     }
 }
 
-fn options(address: &SqliteAddress) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(&address.path)
-        .busy_timeout(address.busy_timeout)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .foreign_keys(false)
-        .thread_name(|id| format!("shoal-sqlite-{id}"))
-        .disable_statement_logging()
-}
-
-fn journal_mode(journal: Journal) -> SqliteJournalMode {
-    match journal {
-        Journal::Wal => SqliteJournalMode::Wal,
-        Journal::Delete => SqliteJournalMode::Delete,
-        Journal::Truncate => SqliteJournalMode::Truncate,
-        Journal::Persist => SqliteJournalMode::Persist,
-    }
-}
-
-fn pool(max: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(max)
-        .acquire_timeout(CONNECTION_PATIENCE)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
 /// Columns of the attribute table; none where there is no such table.
-async fn node_columns(readers: &SqlitePool, address: &SqliteAddress) -> Result<Vec<String>, MetaError> {
+async fn node_columns(readers: &Readers, address: &SqliteAddress) -> Result<Vec<String>, MetaError> {
+    let sql = Arc::new(Statements::new::<Sqlite>(&address.name, &address.table_prefix, &[]));
+    let session = Session { link: readers.clone(), sql };
     let text = format!("SELECT name FROM pragma_table_info('{}node')", address.table_prefix);
-    let rows = sqlx::query(AssertSqlSafe(text)).persistent(false).fetch_all(readers).await;
-    let rows = rows.map_err(|error| Sqlite::failed(&address.name, error))?;
-    rows.iter().map(|row| row.try_get(0).map_err(|error| Sqlite::failed(&address.name, error))).collect()
+    session.rows(&Arc::from(text), Args::default(), |row| row.text(0)).await
 }
 
 #[async_trait]
@@ -142,15 +121,20 @@ impl Engine for SqliteEngine {
     }
 
     async fn begin(&self) -> Result<Box<dyn Txn>, MetaError> {
-        let at = self.name();
-        let writer = self.writer.as_ref().ok_or_else(|| MetaError::ReadOnly { at: at.to_owned() })?;
-        // The write lock is taken at once: taking it at the first write could fail after reads that others outdated.
-        let txn = writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| Sqlite::failed(at, error))?;
-        Ok(Box::new(Session { link: SqliteTxn(Mutex::new(txn)), sql: self.readers.sql.clone() }))
+        let writer = self.writer.as_ref().ok_or_else(|| MetaError::ReadOnly { at: self.name().to_owned() })?;
+        let txn = writer.begin().await.map_err(|failure| self.readers.failed(failure))?;
+        Ok(Box::new(Session { link: txn, sql: self.readers.sql.clone() }))
+    }
+
+    async fn sync(&self) -> Result<(), MetaError> {
+        match &self.writer {
+            Some(writer) => writer.sync().await,
+            None => Ok(()),
+        }
     }
 
     async fn close(&self) {
-        self.readers.link.close().await;
+        self.readers.link.close();
         if let Some(writer) = &self.writer {
             writer.close().await;
         }
