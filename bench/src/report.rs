@@ -18,9 +18,10 @@ pub struct Row {
     pub ours: Option<Summary>,
     /// The same work without Shoal.
     pub limit: Summary,
-    /// Median over the rounds of our rate / the limit's rate in the same round; above 1 ours is faster.
+    /// Median over the rounds of our rate (of bytes; of operations, where none moves) / the limit's in the same round; above 1 ours is
+    /// faster.
     pub ratio: Option<f64>,
-    /// Our CPU for a byte / the limit's, each at its best; above 1 ours costs more.
+    /// Our CPU for a byte (an operation, where none moves) / the limit's, each at its best; above 1 ours costs more.
     pub cpu_ratio: Option<f64>,
     /// Median over the rounds of our median latency / the limit's in the same round; above 1 ours is slower.
     pub p50_ratio: Option<f64>,
@@ -90,11 +91,13 @@ impl Row {
             (!ours.is_empty())
                 .then(|| median(pairs.map(|(ours, limit)| value(ours) / value(limit).max(1e-9)).collect()))
         };
-        let ratio = of_rounds(Sample::mb_per_s);
+        let ratio = of_rounds(Sample::rate);
         let (p50_ratio, p99_ratio) = (of_rounds(Sample::p50_us), of_rounds(Sample::p99_us));
+        let moves = limit.iter().any(|sample| sample.bytes > 0);
         let limit = Summary::of(limit);
         let ours = (!ours.is_empty()).then(|| Summary::of(ours));
-        let cpu_ratio = ours.as_ref().map(|ours| ours.cpu_s_per_gb / limit.cpu_s_per_gb.max(1e-9));
+        let cpu = |summary: &Summary| if moves { summary.cpu_s_per_gb } else { summary.cpu_us_per_op };
+        let cpu_ratio = ours.as_ref().map(|ours| cpu(ours) / cpu(&limit).max(1e-9));
         Row { name: name.to_owned(), ours, limit, ratio, cpu_ratio, p50_ratio, p99_ratio, goals }
     }
 

@@ -132,9 +132,14 @@ impl Sample {
         self.ops as f64 / self.wall_s()
     }
 
-    /// CPU seconds for 10^9 bytes.
+    /// CPU seconds for 10^9 bytes; zero if none moved.
     pub fn cpu_s_per_gb(&self) -> f64 {
-        self.cpu_s / (self.bytes.max(1) as f64 / 1e9)
+        if self.bytes == 0 { 0.0 } else { self.cpu_s / (self.bytes as f64 / 1e9) }
+    }
+
+    /// What rates are compared by: bytes, or operations where they move none.
+    pub fn rate(&self) -> f64 {
+        if self.bytes > 0 { self.mb_per_s() } else { self.ops_per_s() }
     }
 
     /// CPU microseconds for one operation.

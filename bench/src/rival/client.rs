@@ -12,6 +12,9 @@ use shoal_testkit::{ChildGuard, PATIENCE, TestDir, wait_until};
 
 use crate::sample::Sample;
 
+/// Unit of CPU time in `/proc`: on every machine Linux runs on programs see this one.
+const TICKS_PER_S: f64 = 100.0;
+
 /// Which client.
 #[derive(Debug, Clone)]
 pub enum Program {
@@ -36,7 +39,8 @@ impl Client {
         };
         let mut format = Command::new(juicefs);
         format.args(["--no-agent", "format", meta, name, "--bucket"]).arg(dir.join(format!("{name}-objects")));
-        let output = format.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", juicefs.display()))?;
+        let output =
+            format.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", juicefs.display()))?;
         ensure!(output.status.success(), "format failed: {}", String::from_utf8_lossy(&output.stderr));
         let point = dir.mkdir(format!("{name}-mnt"));
         let mut mount = match &program {
@@ -95,24 +99,41 @@ impl Client {
         Ok(Sample { bytes, ops: latencies.len() as u64, wall, cpu_s, latencies })
     }
 
-    /// CPU seconds, user and kernel, that the mount process has used.
+    /// CPU seconds, user and kernel, that the mount process has used, and those it started: JuiceFS's has a supervisor.
     fn cpu_s(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).context("the mount process ended")?;
-        // The name in brackets may hold blanks; utime and stime are fields 14 and 15 of proc(5).
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = fields.get(11..13).context("a short stat")?.iter().map(|field| field.parse().unwrap_or(0)).sum();
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        let ticks: u64 = self.processes()?.into_iter().filter_map(cpu_ticks).sum();
+        Ok(ticks as f64 / TICKS_PER_S)
     }
 
-    /// Gives every thread of the process the priority of everybody else: JuiceFS raises its own.
+    /// The mount process and its children.
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let id = self.process.id();
+        let mut all = vec![id];
+        for task in fs::read_dir(format!("/proc/{id}/task")).context("the mount process ended")? {
+            let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        Ok(all)
+    }
+
+    /// Gives every thread the priority of everybody else: JuiceFS raises its own.
     fn renice(&self) {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.process.id())) else { return };
-        for task in tasks.flatten() {
-            let thread = task.file_name().to_str().and_then(|name| name.parse().ok()).and_then(rustix::process::Pid::from_raw);
+        let tasks = |process: u32| fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for task in self.processes().unwrap_or_default().into_iter().flat_map(tasks) {
+            let thread =
+                task.file_name().to_str().and_then(|name| name.parse().ok()).and_then(rustix::process::Pid::from_raw);
             // Where it is not allowed JuiceFS was not allowed to raise it either.
             let _ = rustix::process::setpriority_process(thread, 0);
         }
     }
+}
+
+/// User and kernel time of a process.
+fn cpu_ticks(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in brackets may hold blanks; utime and stime are fields 14 and 15 of proc(5).
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    fields.get(11..13)?.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// What one thread did.

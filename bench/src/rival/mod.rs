@@ -76,11 +76,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let url = |given: &Option<String>, name: &str| {
         given.clone().unwrap_or_else(|| format!("sqlite3://{}", dir.join(format!("{name}.db")).display()))
     };
-    let start = |program, name: &str, meta| {
-        Client::start(program, &args.juicefs, &dir, meta).with_context(|| format!("cannot mount with {name}"))
+    let start = |program, name: &str, meta: String| {
+        Client::start(program, &args.juicefs, &dir, &meta).with_context(|| format!("cannot mount with {name}"))
     };
-    let theirs = start(Program::JuiceFs, "JuiceFS", &url(&args.juicefs_meta, "juicefs"))?;
-    let ours = start(Program::Shoal(ours), "Shoal", &url(&args.shoal_meta, "shoal"))?;
+    let theirs = start(Program::JuiceFs, "JuiceFS", url(&args.juicefs_meta, "juicefs"))?;
+    let ours = start(Program::Shoal(ours), "Shoal", url(&args.shoal_meta, "shoal"))?;
     let mut cases: Vec<Case<'_>> = Vec::new();
     for threads in [1, 8] {
         cases.extend(names_cases(args, &theirs, &ours, threads));

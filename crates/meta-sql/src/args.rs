@@ -124,6 +124,8 @@ mod tests {
     fn numbers_beyond_63_bits_are_refused() {
         assert_eq!(Args::default().ino(Ino(5)).with(7).values().unwrap().len(), 2);
         let args = Args::default().ino(Ino(u64::MAX)).with(7);
-        assert!(matches!(args.values(), Err(Failure::Value(what)) if what.starts_with("18446744073709551615 does not")));
+        assert!(
+            matches!(args.values(), Err(Failure::Value(what)) if what.starts_with("18446744073709551615 does not"))
+        );
     }
 }

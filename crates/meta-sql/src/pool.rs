@@ -157,7 +157,12 @@ async fn connect<D: Server>(pool: &Inner<D>) -> Result<D::Connection, sqlx::Erro
 }
 
 impl<D: Server> Lease<D> {
-    async fn run(&mut self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<<D as Driver>::Row>, Failure> {
+    async fn run(
+        &mut self,
+        want: Want,
+        text: &Arc<str>,
+        args: &Args<'_>,
+    ) -> Result<Answer<<D as Driver>::Row>, Failure> {
         let arguments = D::bind(args.values()?).map_err(sqlx::Error::Encode)?;
         self.busy = true;
         let connection = self.connection.as_mut().expect("a lease has its connection until it is dropped");

@@ -8,6 +8,7 @@ mod suite {
     mod old_volumes;
     mod opening;
     mod oracle;
+    mod power;
     mod server_failures;
     mod server_opening;
     mod sharing;
