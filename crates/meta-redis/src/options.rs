@@ -7,8 +7,8 @@ use shoal_meta::MetaError;
 
 /// Longest wait for a new connection, as real clients wait.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for an answer, as real clients wait.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for an answer: twice that of real clients, so that a server that is silent for half a minute is waited for.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections to the server: a client's requests share them, for each carries many at once.
 const CONNECTIONS: usize = 2;
 /// Most connections a URL may ask for.

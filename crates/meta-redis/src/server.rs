@@ -15,9 +15,9 @@ use crate::address::Address;
 use crate::connect::Dialer;
 use crate::failure::{After, after, failed, unknown_outcome, unreachable};
 
-/// How long a server is asked again that loads its data, or looked for that takes over from another: what sentinels wait by default
-/// before they act.
-const NOT_NOW_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server is asked again that loads its data, and one is looked for that went away or takes over from another: twice what
+/// sentinels wait by default before they act.
+const NOT_NOW_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries of that.
 const NOT_NOW_PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,12 +100,12 @@ impl Server {
     /// Asks, and again as long as the server says that it cannot answer now, or that another one has the volume.
     async fn ask<T: FromRedisValue>(&self, slot: usize, request: Request<'_>) -> Result<T, MetaError> {
         let (start, mut was_lost, mut was_elsewhere) = (clock::now(), false, false);
-        let is_late = || start.elapsed() >= NOT_NOW_PATIENCE;
+        let is_late = || clock::now().saturating_duration_since(start) >= NOT_NOW_PATIENCE;
         loop {
             let live = match self.live(slot).await {
                 Ok(live) => live,
-                // Who takes over is being found out.
-                Err(error) if self.dialer.may_move() && error.kind() == ErrorKind::Unavailable && !is_late() => {
+                // It was there, so it is started again, or another takes over.
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) && !is_late() => {
                     clock::sleep(NOT_NOW_PAUSE).await;
                     continue;
                 }

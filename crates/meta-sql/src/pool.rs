@@ -24,6 +24,11 @@ use crate::link::{Link, RowOf, TxnLink};
 /// Longest wait for a statement, the wait for other transactions' locks included: past it the server is taken for gone.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a server that was there and went away is waited for: it may be restarted, or another take over from it.
+const AWAY_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two tries to reach it.
+const AWAY_PAUSE: Duration = Duration::from_millis(100);
+
 /// What a pool needs to know.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
@@ -66,6 +71,8 @@ struct Inner<D: Server> {
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<D::Connection>>,
+    /// The server took a connection once, so that it can be expected to come back.
+    served: AtomicBool,
 }
 
 /// A connection on loan.
@@ -84,7 +91,8 @@ impl<D: Server> Pool<D> {
     /// A pool without connections.
     pub(crate) fn new(options: <D::Connection as Connection>::Options, limits: PoolLimits) -> Pool<D> {
         let permits = Arc::new(Semaphore::new(limits.connections_max));
-        Pool { inner: Arc::new(Inner { options, limits, permits, idle: Mutex::new(Vec::new()) }) }
+        let (idle, served) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        Pool { inner: Arc::new(Inner { options, limits, permits, idle, served }) }
     }
 
     /// Begins a transaction. Connections that turn out to be gone are replaced: nothing was begun on them.
@@ -111,7 +119,28 @@ impl<D: Server> Pool<D> {
         }
     }
 
+    /// A connection, which a server that went away is waited for.
     async fn lease(&self, reuse: Reuse) -> Result<Lease<D>, sqlx::Error> {
+        let (began, mut reuse) = (clock::now(), reuse);
+        loop {
+            match self.lease_once(reuse).await {
+                Err(error)
+                    if self.may_come_back(&error) && clock::now().saturating_duration_since(began) < AWAY_PATIENCE =>
+                {
+                    // What others connected meanwhile is new.
+                    reuse = Reuse::Idle;
+                    clock::sleep(AWAY_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn may_come_back(&self, error: &sqlx::Error) -> bool {
+        D::lost(error) && !matches!(error, sqlx::Error::Tls(_)) && self.inner.served.load(Ordering::Relaxed)
+    }
+
+    async fn lease_once(&self, reuse: Reuse) -> Result<Lease<D>, sqlx::Error> {
         let pool = &self.inner;
         let permit = match clock::timeout(pool.limits.patience, pool.permits.clone().acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| sqlx::Error::PoolClosed)?,
@@ -148,6 +177,7 @@ async fn connect<D: Server>(pool: &Inner<D>) -> Result<D::Connection, sqlx::Erro
         if !D::GREETING.is_empty() {
             D::run_once(&mut connection, D::GREETING).await?;
         }
+        pool.served.store(true, Ordering::Relaxed);
         Ok(connection)
     };
     clock::timeout(timeout, connect).await.unwrap_or_else(|_| {

@@ -84,11 +84,6 @@ impl RedisServer {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Number of the server's process.
-    pub fn pid(&self) -> i32 {
-        self.keeper.pid()
-    }
-
     /// Kills the server as a crash does.
     pub fn kill(&mut self) {
         self.keeper.stop();

@@ -6,6 +6,7 @@ use shoal_format::{FileType, Ino};
 use shoal_meta::testing::sample::{BatchBuilder, attr};
 use shoal_meta::{Meta, OpenMode};
 use shoal_meta_redis::open;
+use shoal_runtime::{clock, task};
 use shoal_testkit::{PATIENCE, RedisServer, wait_until_async};
 use shoal_types::ErrorKind;
 
@@ -38,20 +39,36 @@ async fn ended_connections_are_replaced_where_nothing_can_be_done_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restarted_server_is_used_again() {
+async fn a_server_that_is_restarted_is_waited_for() {
     let Some(mut server) = RedisServer::start(&[]) else { return };
     let engine = volume(&server.fresh_url()).await;
     file(&engine, 50).await.unwrap();
     server.kill();
-    for _ in 0..3 {
-        let error = engine.records().attr(Ino(50)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(error.to_string().contains(&server.port.to_string()), "{error}");
-        assert_eq!(file(&engine, 51).await.unwrap_err().kind(), ErrorKind::Unavailable);
-    }
-    server.restart();
-    assert!(engine.records().attr(Ino(50)).await.unwrap().is_some());
-    file(&engine, 51).await.unwrap();
+    let (reader, writer) = (engine.clone(), engine.clone());
+    let reading = task::spawn("read", async move { reader.records().attr(Ino(50)).await });
+    let writing = task::spawn("write", async move { file(&writer, 51).await });
+    let _server = task::blocking("restart", move || {
+        server.restart();
+        server
+    })
+    .await;
+    assert!(reading.await.unwrap().unwrap().is_some());
+    writing.await.unwrap().unwrap();
+}
+
+/// Time stands still but for what is waited for, so the wait of a minute takes none.
+#[tokio::test]
+async fn a_server_that_stays_away_is_an_error_in_the_end() {
+    let Some(mut server) = RedisServer::start(&[]) else { return };
+    let engine = volume(&server.fresh_url()).await;
+    server.kill();
+    tokio::time::pause();
+    let start = clock::now();
+    let error = engine.records().attr(Ino::ROOT).await.unwrap_err();
+    assert!((60..90).contains(&(clock::now() - start).as_secs()), "a minute");
+    assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error}");
+    assert!(error.to_string().contains(&server.port.to_string()), "{error}");
+    assert!(file(&engine, 51).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,11 +86,6 @@ async fn server_that_is_busy_for_a_moment_is_waited_for() {
     assert!(read.unwrap().is_some());
     written.unwrap();
     script.wait().unwrap();
-}
-
-fn signal(server: &RedisServer, signal: &str) {
-    let done = Command::new("kill").arg(signal).arg(server.pid().to_string()).status().unwrap();
-    assert!(done.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,14 +107,14 @@ async fn silent_server_is_a_timeout_and_a_commit_says_what_is_not_known() {
         }
     };
     txn.insert_attrs(&[(Ino(50), attr(FileType::Regular, 0o600))]).await.unwrap();
-    signal(&server, "-STOP");
+    server.freeze();
     let error = txn.commit().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("may have been made or not"), "{error}");
-    let error = engine.records().attr(Ino::ROOT).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    signal(&server, "-CONT");
-    wait_until_async("it answers again", PATIENCE, async || engine.records().attr(Ino::ROOT).await.is_ok()).await;
+    let reader = engine.clone();
+    let reading = task::spawn("read", async move { reader.records().attr(Ino::ROOT).await });
+    server.thaw();
+    assert!(reading.await.unwrap().unwrap().is_some(), "what is asked on a new connection waits for it");
     let mut ino = 51;
     wait_until_async("it takes writes", PATIENCE, async || {
         // One that was late may have been made.
