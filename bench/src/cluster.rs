@@ -239,6 +239,7 @@ impl LocalCluster {
             acl: self.volume.settings.enable_acl,
             root: Ino::ROOT,
             umask: None,
+            squash: None,
             readdir_cache: false,
             internal_prefix: "",
             config_json: "{}\n".to_owned(),

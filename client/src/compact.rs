@@ -86,7 +86,7 @@ async fn attach(volume: &Volume, session: &Session, registry: &Registry) -> anyh
         memory: MEMORY,
         peer_timeout: Duration::from_secs(60),
         reads: RingReads::default(),
-        vfs: VfsOptions { max_readahead: 0 },
+        vfs: VfsOptions { max_readahead: 0, ..VfsOptions::default() },
         writes: Some(Writing { session: session.clone(), memory: None, uploads_max: UPLOADS_MAX, fill_group: false }),
     };
     Ok(volume.attach(&options, Handle::current(), registry).await?.vfs)

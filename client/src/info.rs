@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         memory: MEMORY,
         peer_timeout: std::time::Duration::from_secs(5),
         reads: RingReads::default(),
-        vfs: VfsOptions { max_readahead: 0 },
+        vfs: VfsOptions { max_readahead: 0, ..VfsOptions::default() },
         writes: None,
     };
     let attached = target.volume.attach(&options, Handle::current(), &registry).await?;

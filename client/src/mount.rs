@@ -15,13 +15,14 @@ use shoal_runtime::metrics::Registry;
 use shoal_runtime::shutdown::Shutdown;
 use shoal_runtime::{clock, http};
 use shoal_types::ByteSize;
-use shoal_vfs::VfsOptions;
 use shoal_volume::{Access, AttachOptions, Attached, OpenOptions, RingReads, Volume};
 use tokio::runtime::Handle;
 
 use crate::changing::session_info;
+use crate::look_options::LookArgs;
 use crate::mount_state::{MountState, VERSION};
 use crate::options::{Period, RingArgs};
+use crate::squash_options::SquashArgs;
 use crate::staging::Staging;
 use crate::umount::{detach, is_mounted};
 use crate::write_options::WriteArgs;
@@ -102,6 +103,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "12s", value_name = "TIME")]
     heartbeat: Period,
     #[command(flatten)]
+    looks: LookArgs,
+    #[command(flatten)]
     writing: WriteArgs,
     /// Mount for reading only, which is the default so far
     #[arg(long, conflicts_with = "writable")]
@@ -115,6 +118,8 @@ pub(crate) struct Args {
     /// Permission bits that new files and directories never have, in octal, in place of the programs' own umask
     #[arg(long, value_name = "OCTAL", value_parser = octal)]
     umask: Option<u16>,
+    #[command(flatten)]
+    squash: SquashArgs,
     /// Let the names of the mount's own files begin with `.jfs`: `.jfs.stats` and so on
     #[arg(long)]
     prefix_internal: bool,
@@ -185,7 +190,7 @@ async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Att
         memory: args.memory.0,
         peer_timeout: positive_seconds("--peer-timeout", args.peer_timeout)?,
         reads: RingReads { zone: args.zone.clone().filter(|_| args.zone_aware), hedge_percent: args.hedge_budget },
-        vfs: VfsOptions { max_readahead: args.max_readahead.0 },
+        vfs: args.looks.vfs_options(args.max_readahead),
         writes,
     };
     let attached = volume.attach(&options, Handle::current(), registry).await?;
@@ -309,6 +314,12 @@ fn fuse_options(
     if args.writing.writable && extra.iter().any(|option| option == "ro") {
         bail!("-o ro contradicts --writable");
     }
+    if volume.settings.enable_acl && args.squash.squash().is_some() {
+        bail!(
+            "--root-squash and --all-squash: the kernel checks the ACLs of volume `{}` and knows no squashed users",
+            volume.settings.name
+        );
+    }
     let is_root = rustix::process::geteuid().is_root();
     let allow_other = is_root || extra.iter().any(|option| option == "allow_other");
     extra.retain(|option| option != "allow_other" && option != "ro");
@@ -326,6 +337,7 @@ fn fuse_options(
         negative_ttl: args.negative_entry_cache.0,
         root,
         umask: args.umask,
+        squash: args.squash.squash(),
         readdir_cache: args.readdir_cache,
         internal_prefix: if args.prefix_internal { INTERNAL_PREFIX } else { "" },
         config_json: serde_json::to_string_pretty(state)? + "\n",

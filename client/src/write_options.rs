@@ -7,7 +7,7 @@ use anyhow::ensure;
 use shoal_meta::Session;
 use shoal_object::ObjectOptions;
 use shoal_types::ByteSize;
-use shoal_volume::{BYTES_PER_S_OF_MBPS, StageOptions, Writing};
+use shoal_volume::{BYTES_PER_S_OF_MBPS, Hours, StageOptions, Writing};
 
 use crate::options::Period;
 
@@ -41,6 +41,12 @@ pub(crate) struct WriteArgs {
     /// How long a block waits with --writeback before it is stored, such as 90s, 10m or 1h
     #[arg(long, default_value = "0s", value_name = "TIME")]
     upload_delay: Period,
+    /// Hours of the day, such as 1,6 or 22-4, between which blocks are stored with --writeback [default: all]
+    #[arg(long, value_name = "START,END", value_parser = hours)]
+    upload_hours: Option<Hours>,
+    /// Stage only blocks smaller than this with --writeback, 0 for all
+    #[arg(long, default_value = "0", value_name = "SIZE")]
+    writeback_threshold_size: ByteSize,
     /// Blocks written to the disk at once with --writeback; further ones are stored directly
     #[arg(long, default_value_t = 1000, value_name = "N")]
     max_stage_write: usize,
@@ -74,7 +80,9 @@ impl WriteArgs {
         Ok(StageOptions {
             cache_dir: std::path::absolute(self.cache_dir.clone().unwrap_or_else(default_cache_dir))?,
             writeback: self.writeback,
+            below: Some(self.writeback_threshold_size.0).filter(|size| *size > 0),
             upload_delay: self.upload_delay.0,
+            hours: self.upload_hours.unwrap_or(Hours::ALL),
             writes_max: self.max_stage_write,
             uploads_max: self.max_uploads as usize,
             free_space_ratio: ratio,
@@ -93,6 +101,13 @@ impl WriteArgs {
         let uploads_max = self.max_uploads as usize;
         Ok(Writing { session, memory: own, uploads_max, fill_group: self.fill_group })
     }
+}
+
+/// Two hours of a day, with a comma or a dash between.
+fn hours(text: &str) -> Result<Hours, String> {
+    let parsed = text.split_once([',', '-']).and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+    let hours = parsed.and_then(|(start, end)| Hours::between(start, end));
+    hours.ok_or_else(|| format!("`{text}` are no hours of a day; write them as 1,6 or 22-4"))
 }
 
 fn default_cache_dir() -> PathBuf {

@@ -12,6 +12,7 @@ mod interop {
     mod import;
     mod live;
     mod locks;
+    mod looks;
     mod mount_flags;
     mod names;
     mod pair;
@@ -20,6 +21,7 @@ mod interop {
     mod refusals;
     mod removal;
     mod s3;
+    mod squash;
     mod tier;
     mod tools;
     mod tree;

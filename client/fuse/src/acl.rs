@@ -2,10 +2,9 @@
 
 use fuser::{Errno, INodeNo, ReplyEmpty, Request};
 use shoal_format::AclRule;
-use shoal_meta::{AclKind, Caller};
+use shoal_meta::AclKind;
 
-use crate::caller::caller;
-use crate::changes::further_groups;
+use crate::caller::caller_with_groups;
 use crate::ops::ShoalFs;
 use crate::virtual_files::VirtualFile;
 
@@ -29,7 +28,7 @@ impl ShoalFs {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::EPERM);
         }
-        let (fs, caller) = (self.clone(), Caller { groups: further_groups(req.pid()), ..caller(req) });
+        let (fs, caller) = (self.clone(), caller_with_groups(req, self.options().squash));
         let inode = self.ino(ino);
         self.spawn("setfacl", async move {
             let done = fs.vfs().set_acl(&caller, inode, kind, rule).await;

@@ -4,14 +4,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fuser::{Errno, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, Request, TimeOrNow};
+use fuser::{
+    Errno, FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, Request, TimeOrNow,
+};
 use shoal_format::{Attr, Ino, Time};
-use shoal_meta::{Caller, NewInode, SetAttr, SetTime, XattrMode};
+use shoal_meta::{Caller, MAY_WRITE, NewInode, SetAttr, SetTime, XattrMode};
 use shoal_vfs::VfsError;
 
 use crate::access_log::Op;
 use crate::attr::file_attr;
-use crate::caller::caller;
+use crate::caller::{caller_with_groups, wanted_by_open};
 use crate::ops::{GENERATION, ShoalFs};
 use crate::virtual_files::VirtualFile;
 
@@ -20,13 +22,6 @@ const RUNS_AS_GROUP: u32 = 0o2010;
 
 /// The bits a program asks for, and its umask.
 pub(crate) type Asked = (u32, u32);
-
-/// Further groups of a process, from its status (proc_pid_status(5)); none if it is gone or in another namespace of processes.
-pub(crate) fn further_groups(pid: u32) -> Vec<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
-}
 
 /// What mknod(2) is to make; `None` for what it cannot.
 fn node(mode: u32, rdev: u32) -> Option<NewInode> {
@@ -76,9 +71,10 @@ impl ShoalFs {
     /// [`caller`] of a creation: with its further groups where they decide about the new mode, and with its umask where the kernel
     /// has not applied it.
     fn creator(&self, req: &Request, (mode, umask): Asked) -> Caller {
-        let groups = if mode & RUNS_AS_GROUP == RUNS_AS_GROUP { further_groups(req.pid()) } else { Vec::new() };
+        let runs_as_group = mode & RUNS_AS_GROUP == RUNS_AS_GROUP;
+        let caller = if runs_as_group { caller_with_groups(req, self.options().squash) } else { self.caller(req) };
         let umask = if self.options().acl { permissions(umask) } else { 0 };
-        Caller { groups, umask, ..caller(req) }
+        Caller { umask, ..caller }
     }
 
     /// Attributes as setattr asks for them, without the length.
@@ -164,7 +160,7 @@ impl ShoalFs {
                 let (ino, attr) = if flags & libc::O_EXCL != 0 {
                     fs.vfs().create(&caller, parent, &name, &NewInode::File, mode).await?
                 } else {
-                    fs.vfs().create_or_find(&caller, parent, &name, mode).await?
+                    fs.vfs().create_or_find(&caller, parent, &name, mode, wanted_by_open(flags)).await?
                 };
                 Ok((ino, attr, fs.vfs().open(ino).await?))
             };
@@ -184,7 +180,7 @@ impl ShoalFs {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::EPERM);
         }
-        let (fs, caller, name) = (self.clone(), caller(req), name.as_bytes().to_vec());
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
         let (ino, parent) = (self.ino(ino), self.ino(parent));
         self.spawn(logged, async move {
             let linked = fs.vfs().link(&caller, ino, parent, &name).await;
@@ -192,15 +188,25 @@ impl ShoalFs {
         });
     }
 
-    /// Changes attributes and, with `size`, the length.
-    pub(crate) fn change_attr(&self, req: &Request, ino: INodeNo, set: SetAttr, size: Option<u64>, reply: ReplyAttr) {
+    /// Changes attributes and, with `size`, the length, which takes permission to write unless it is done `through` a handle.
+    pub(crate) fn change_attr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        set: SetAttr,
+        (size, through): (Option<u64>, Option<FileHandle>),
+        reply: ReplyAttr,
+    ) {
         let logged = Op::of("setattr", req, ino);
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::EPERM);
         }
-        let (fs, caller, ino) = (self.clone(), caller(req), self.ino(ino));
+        let (fs, caller, ino) = (self.clone(), self.caller(req), self.ino(ino));
         self.spawn(logged, async move {
             let changed = async {
+                if size.is_some() && through.is_none() {
+                    fs.vfs().access(&caller, ino, MAY_WRITE).await?;
+                }
                 match size {
                     Some(size) if set == SetAttr::default() => fs.vfs().truncate(ino, size).await,
                     Some(size) => {
@@ -217,7 +223,15 @@ impl ShoalFs {
         });
     }
 
-    pub(crate) fn put_xattr(&self, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, reply: ReplyEmpty) {
+    pub(crate) fn put_xattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        reply: ReplyEmpty,
+    ) {
         let mode = match flags {
             0 => XattrMode::Any,
             libc::XATTR_CREATE => XattrMode::Create,
@@ -227,21 +241,27 @@ impl ShoalFs {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::EPERM);
         }
-        let (fs, name, value) = (self.clone(), name.as_bytes().to_vec(), value.to_vec());
+        let (fs, caller, name, value) = (self.clone(), self.caller(req), name.as_bytes().to_vec(), value.to_vec());
         self.spawn("setxattr", async move {
-            let done = fs.vfs().setxattr(fs.ino(ino), &name, &value, mode).await;
-            fs.done("setxattr", ino, done, reply);
+            let done = async {
+                fs.vfs().access(&caller, fs.ino(ino), MAY_WRITE).await?;
+                fs.vfs().setxattr(fs.ino(ino), &name, &value, mode).await
+            };
+            fs.done("setxattr", ino, done.await, reply);
         });
     }
 
-    pub(crate) fn delete_xattr(&self, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    pub(crate) fn delete_xattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::EPERM);
         }
-        let (fs, name) = (self.clone(), name.as_bytes().to_vec());
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
         self.spawn("removexattr", async move {
-            let done = fs.vfs().removexattr(fs.ino(ino), &name).await;
-            fs.done("removexattr", ino, done, reply);
+            let done = async {
+                fs.vfs().access(&caller, fs.ino(ino), MAY_WRITE).await?;
+                fs.vfs().removexattr(fs.ino(ino), &name).await
+            };
+            fs.done("removexattr", ino, done.await, reply);
         });
     }
 }
@@ -274,13 +294,5 @@ mod tests {
         }
         assert_eq!(node(libc::S_IFDIR, 0), None);
         assert_eq!(permissions(libc::S_IFREG | 0o6755), 0o6755);
-    }
-
-    #[test]
-    fn a_process_has_its_groups() {
-        let own = further_groups(std::process::id());
-        let known: Vec<u32> = rustix::process::getgroups().expect("groups").iter().map(|gid| gid.as_raw()).collect();
-        assert_eq!(own, known);
-        assert_eq!(further_groups(0), Vec::<u32>::new());
     }
 }

@@ -11,6 +11,7 @@ mod caller;
 mod changes;
 mod errno;
 mod handles;
+mod listing;
 mod locks;
 mod metrics;
 mod mount;
@@ -22,6 +23,7 @@ mod statfs;
 mod virtual_files;
 mod write;
 
+pub use caller::{Squash, Squashed};
 pub use mount::{MountError, Mounted, mount};
 pub use options::FuseOptions;
 pub use statfs::Space;

@@ -152,11 +152,13 @@ fn session_config(options: &FuseOptions, writable: bool) -> Config {
         MountOption::FSName(options.fsname.clone()),
         MountOption::Subtype("shoal".into()),
         if writable { MountOption::RW } else { MountOption::RO },
-        MountOption::DefaultPermissions,
         MountOption::NoAtime,
         MountOption::NoDev,
         MountOption::NoSuid,
     ];
+    if options.squash.is_none() {
+        mount_options.push(MountOption::DefaultPermissions);
+    }
     for extra in &options.extra {
         mount_options.push(match extra.as_str() {
             "dev" | "suid" | "ro" | "noatime" | "nodev" | "nosuid" | "default_permissions" => continue,

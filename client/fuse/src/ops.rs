@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use shoal_format::{Attr, FileType, Ino};
-use shoal_meta::{DirEntry, MetaError, NewInode};
+use shoal_meta::{Caller, MAY_EXECUTE, MAY_READ, MetaError, NewInode};
 use shoal_runtime::{clock, metrics::Registry, task};
 use shoal_types::{Ctx, ErrorKind};
 use shoal_vfs::{OpenFile, Vfs, VfsError};
@@ -26,9 +26,10 @@ use tokio::runtime::Handle as Runtime;
 
 use crate::access_log::{AccessLog, Op, note_failure};
 use crate::asked::Asked;
-use crate::attr::{acl_kind, file_attr, kind};
+use crate::attr::{acl_kind, file_attr};
+use crate::caller::{caller, wanted_by_open};
 use crate::errno::{errno_of, read_errno, write_errno_of};
-use crate::handles::{DirHandle, Handle, Handles, LockedHandles};
+use crate::handles::{Handle, Handles, LockedHandles};
 use crate::metrics::FuseMetrics;
 use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
 use crate::statfs::{BLOCK_BYTES, Space};
@@ -122,6 +123,11 @@ impl ShoalFs {
         &self.0.locked
     }
 
+    /// On whose behalf the kernel asks.
+    pub(crate) fn caller(&self, req: &Request) -> Caller {
+        caller(req, self.0.options.squash)
+    }
+
     /// From now on the kernel can be told what it must forget.
     pub(crate) fn notify_through(&self, notifier: Notifier) {
         drop(self.0.notifier.set(notifier));
@@ -183,7 +189,7 @@ impl ShoalFs {
         }
     }
 
-    fn opened(&self, handle: Handle) -> FileHandle {
+    pub(crate) fn opened(&self, handle: Handle) -> FileHandle {
         let fh = self.0.handles.insert(handle);
         self.0.metrics.handles.set(self.0.handles.len() as i64);
         fh
@@ -195,9 +201,13 @@ impl ShoalFs {
         handle
     }
 
-    async fn lookup_entry(&self, parent: Ino, name: &[u8], reply: ReplyEntry) {
+    async fn lookup_entry(&self, caller: &Caller, parent: Ino, name: &[u8], reply: ReplyEntry) {
         let options = &self.0.options;
-        match self.0.vfs.lookup(parent, name).await {
+        let found = async {
+            self.0.vfs.access(caller, parent, MAY_EXECUTE).await?;
+            self.0.vfs.lookup(parent, name).await
+        };
+        match found.await {
             Ok(Some((ino, attr))) => {
                 let entry_ttl = self.entry_ttl(&attr);
                 reply.entry_with_ttls(&options.attr_ttl, &entry_ttl, &file_attr(ino, &attr), GENERATION);
@@ -216,27 +226,12 @@ impl ShoalFs {
         }
     }
 
-    async fn open_dir(&self, ino: Ino, reply: ReplyOpen) {
-        let listed = clock::now();
-        let listing = async {
-            let attr = self.0.vfs.getattr(ino).await?;
-            let entries = self.0.vfs.readdir(ino).await?;
-            let above = if ino == self.0.options.root || attr.parent == Ino::NONE { ino } else { attr.parent };
-            let parent = self.number(above).0;
-            Ok::<_, VfsError>(DirHandle { parent, entries, listed })
+    async fn open_file(&self, caller: &Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
+        let opened = async {
+            self.0.vfs.access(caller, ino, wanted_by_open(flags)).await?;
+            self.0.vfs.open(ino).await
         };
-        match listing.await {
-            Ok(dir) => {
-                let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-                let flags = if self.0.options.readdir_cache { kept } else { FopenFlags::empty() };
-                reply.opened(self.opened(Handle::Dir(dir)), flags);
-            }
-            Err(error) => reply.error(self.failed("opendir", ino.0, &error)),
-        }
-    }
-
-    async fn open_file(&self, ino: Ino, reply: ReplyOpen) {
-        match self.0.vfs.open(ino).await {
+        match opened.await {
             Ok(opened) => {
                 let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
                 reply.opened(self.opened_file(opened.file), flags);
@@ -257,40 +252,6 @@ impl ShoalFs {
             }
             Err(error) => reply.error(self.failed("read", ino.0, &error)),
         }
-    }
-
-    async fn plus_entries(&self, ino: INodeNo, dir: &DirHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let options = &self.0.options;
-        // The kernel takes what it is told here for new: attributes of a listing that has aged are asked for again.
-        let recent = clock::now().saturating_duration_since(dir.listed) <= options.attr_ttl;
-        for (index, (name, number)) in [(".", ino.0), ("..", dir.parent)].into_iter().enumerate() {
-            if (index as u64) < offset {
-                continue;
-            }
-            let mut attr = VirtualFile::Config.attr(0, 0);
-            attr.ino = INodeNo(number);
-            attr.kind = fuser::FileType::Directory;
-            if reply.add(INodeNo(number), index as u64 + 1, name, &Duration::ZERO, &attr, GENERATION) {
-                return reply.ok();
-            }
-        }
-        for (index, entry) in dir.entries.iter().enumerate().skip(offset.saturating_sub(2) as usize) {
-            let attr = match &entry.attr {
-                Some(attr) if recent => attr.clone(),
-                _ => match self.0.vfs.getattr(entry.ino).await {
-                    Ok(attr) => attr,
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    // Better an error than a listing that lacks names.
-                    Err(error) => return reply.error(self.failed("readdirplus", entry.ino.0, &error)),
-                },
-            };
-            let entry_ttl = self.entry_ttl(&attr);
-            let (name, ttl) = (OsStr::from_bytes(&entry.name), options.attr_ttl.min(entry_ttl));
-            if reply.add(INodeNo(entry.ino.0), index as u64 + 3, name, &ttl, &file_attr(entry.ino, &attr), GENERATION) {
-                break;
-            }
-        }
-        reply.ok();
     }
 
     fn list_xattrs(names: &[bytes::Bytes]) -> Vec<u8> {
@@ -327,10 +288,6 @@ fn slice_of(content: &[u8], offset: u64, size: u32) -> &[u8] {
     let start = content.len().min(offset as usize);
     let end = content.len().min(start + size as usize);
     &content[start..end]
-}
-
-fn add_plain(reply: &mut ReplyDirectory, index: usize, entry: &DirEntry) -> bool {
-    reply.add(INodeNo(entry.ino.0), index as u64 + 3, kind(entry.kind), OsStr::from_bytes(&entry.name))
 }
 
 impl Filesystem for ShoalFs {
@@ -380,8 +337,10 @@ impl Filesystem for ShoalFs {
         if name.len() > NAME_BYTES_MAX {
             return reply.error(Errno::ENAMETOOLONG);
         }
-        let (fs, name) = (self.clone(), name.as_bytes().to_vec());
-        self.spawn(Op::of("lookup", req, parent), async move { fs.lookup_entry(fs.ino(parent), &name, reply).await });
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
+        self.spawn(Op::of("lookup", req, parent), async move {
+            fs.lookup_entry(&caller, fs.ino(parent), &name, reply).await;
+        });
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -408,7 +367,7 @@ impl Filesystem for ShoalFs {
         });
     }
 
-    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if let Some(file) = VirtualFile::numbered(ino) {
             let content = match file {
                 VirtualFile::AccessLog => {
@@ -420,8 +379,8 @@ impl Filesystem for ShoalFs {
             };
             return reply.opened(self.opened(Handle::Virtual(content)), FopenFlags::FOPEN_DIRECT_IO);
         }
-        let fs = self.clone();
-        self.spawn(Op::of("open", req, ino), async move { fs.open_file(fs.ino(ino), reply).await });
+        let (fs, caller) = (self.clone(), self.caller(req));
+        self.spawn(Op::of("open", req, ino), async move { fs.open_file(&caller, fs.ino(ino), flags.0, reply).await });
     }
 
     fn read(
@@ -613,25 +572,16 @@ impl Filesystem for ShoalFs {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let fs = self.clone();
-        self.spawn(Op::of("opendir", req, ino), async move { fs.open_dir(fs.ino(ino), reply).await });
+        let (fs, caller) = (self.clone(), self.caller(req));
+        self.spawn(Op::of("opendir", req, ino), async move { fs.open_dir(&caller, fs.ino(ino), reply).await });
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         let Some(handle) = self.0.handles.get(fh) else { return reply.error(Errno::EBADF) };
-        let Handle::Dir(dir) = &*handle else { return reply.error(Errno::ENOTDIR) };
-        for (index, (name, number)) in [(".", ino.0), ("..", dir.parent)].into_iter().enumerate() {
-            let index = index as u64;
-            if index >= offset && reply.add(INodeNo(number), index + 1, fuser::FileType::Directory, name) {
-                return reply.ok();
-            }
+        match &*handle {
+            Handle::Dir(dir) => self.plain_entries(ino, dir, offset, reply),
+            _ => reply.error(Errno::ENOTDIR),
         }
-        for (index, entry) in dir.entries.iter().enumerate().skip(offset.saturating_sub(2) as usize) {
-            if add_plain(&mut reply, index, entry) {
-                break;
-            }
-        }
-        reply.ok();
     }
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
@@ -676,9 +626,13 @@ impl Filesystem for ShoalFs {
         if VirtualFile::numbered(ino).is_some() {
             return reply.error(Errno::ENODATA);
         }
-        let (fs, name) = (self.clone(), name.as_bytes().to_vec());
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
         self.spawn(Op::of("getxattr", req, ino), async move {
-            match fs.0.vfs.getxattr(fs.ino(ino), &name).await {
+            let value = async {
+                fs.0.vfs.access(&caller, fs.ino(ino), MAY_READ).await?;
+                fs.0.vfs.getxattr(fs.ino(ino), &name).await
+            };
+            match value.await {
                 Ok(Some(value)) => reply_xattr(reply, size, &value),
                 Ok(None) => reply.error(Errno::ENODATA),
                 Err(error) => reply.error(fs.failed("getxattr", ino.0, &error)),
@@ -696,6 +650,18 @@ impl Filesystem for ShoalFs {
                 Ok(names) => reply_xattr(reply, size, &ShoalFs::list_xattrs(&names)),
                 Err(error) => reply.error(fs.failed("listxattr", ino.0, &error)),
             }
+        });
+    }
+
+    /// Asked only where the kernel does not check permissions itself.
+    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let (fs, caller, wanted) = (self.clone(), self.caller(req), (mask & AccessFlags::all()).bits() as u8);
+        if VirtualFile::numbered(ino).is_some() {
+            return reply.ok();
+        }
+        self.spawn(Op::of("access", req, ino), async move {
+            let allowed = fs.0.vfs.access(&caller, fs.ino(ino), wanted).await;
+            fs.done("access", ino, allowed, reply);
         });
     }
 
@@ -740,14 +706,14 @@ impl Filesystem for ShoalFs {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
+        fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.change_attr(req, ino, ShoalFs::set_attr(mode, uid, gid, atime, mtime), size, reply);
+        self.change_attr(req, ino, ShoalFs::set_attr(mode, uid, gid, atime, mtime), (size, fh), reply);
     }
 
     fn setxattr(
@@ -762,14 +728,14 @@ impl Filesystem for ShoalFs {
     ) {
         match acl_kind(name) {
             Some(kind) => self.put_acl(req, ino, kind, value, reply),
-            None => self.put_xattr(ino, name, value, flags, reply),
+            None => self.put_xattr(req, ino, name, value, flags, reply),
         }
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         match acl_kind(name) {
             Some(kind) => self.delete_acl(req, ino, kind, reply),
-            None => self.delete_xattr(ino, name, reply),
+            None => self.delete_xattr(req, ino, name, reply),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use shoal_format::Ino;
 
+use crate::caller::Squash;
+
 /// Longest read-ahead the kernel may do by itself, in bytes; the mount raises the device's own limit to it where it may.
 pub(crate) const KERNEL_READAHEAD_BYTES: u32 = 1 << 20;
 
@@ -36,6 +38,8 @@ pub struct FuseOptions {
     pub root: Ino,
     /// Permission bits that new files and directories never have, in place of the programs' own umask.
     pub umask: Option<u16>,
+    /// Users that count as another one. Not on a volume with ACLs: the kernel checks those itself.
+    pub squash: Option<Squash>,
     /// The kernel keeps listings until a directory changes.
     pub readdir_cache: bool,
     /// What the names of virtual files begin with: nothing, or [`INTERNAL_PREFIX`](crate::INTERNAL_PREFIX).

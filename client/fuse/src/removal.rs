@@ -7,7 +7,6 @@ use fuser::{Errno, FileHandle, INodeNo, RenameFlags, ReplyEmpty, Request};
 use shoal_meta::{Place, RenameMode};
 
 use crate::access_log::Op;
-use crate::caller::caller;
 use crate::handles::Handle;
 use crate::ops::ShoalFs;
 use crate::virtual_files::VirtualFile;
@@ -33,7 +32,7 @@ impl ShoalFs {
         if is_virtual(self.options().internal_prefix, parent, name) {
             return reply.error(Errno::EPERM);
         }
-        let (fs, caller, name) = (self.clone(), caller(req), name.as_bytes().to_vec());
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
         self.spawn(logged, async move {
             let done = fs.vfs().unlink(&caller, fs.ino(parent), &name).await;
             fs.done("unlink", parent, done, reply);
@@ -42,7 +41,7 @@ impl ShoalFs {
 
     pub(crate) fn remove_dir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let logged = Op::of("rmdir", req, parent);
-        let (fs, caller, name) = (self.clone(), caller(req), name.as_bytes().to_vec());
+        let (fs, caller, name) = (self.clone(), self.caller(req), name.as_bytes().to_vec());
         self.spawn(logged, async move {
             let done = fs.vfs().rmdir(&caller, fs.ino(parent), &name).await;
             fs.done("rmdir", parent, done, reply);
@@ -63,7 +62,7 @@ impl ShoalFs {
             return reply.error(Errno::EPERM);
         }
         let Some(mode) = mode(flags) else { return reply.error(Errno::EINVAL) };
-        let (fs, caller) = (self.clone(), caller(req));
+        let (fs, caller) = (self.clone(), self.caller(req));
         let (from_name, to_name) = (from.1.as_bytes().to_vec(), to.1.as_bytes().to_vec());
         let (from, to) = (from.0, to.0);
         self.spawn(logged, async move {

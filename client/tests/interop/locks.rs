@@ -1,103 +1,17 @@
 //! Locks across clients: real processes lock files through two mounts of one volume, both ours, or one of them JuiceFS's.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::PathBuf;
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
-use shoal_runtime::task;
+use rustix::process::Signal;
 use shoal_testkit::{ChildGuard, PATIENCE, wait_until};
 
 use super::pair::{Keys, Pair, Recipe};
 use crate::rig::Mount;
+use crate::rig::locker::Locker;
 use crate::rig::oracle::OracleMount;
 
 const PLAIN: Recipe = Recipe { compress: "none", cipher: None, keys: Keys::Plain, block_size: "64K" };
-
-/// A process that holds files open and locks them (`locker.py`); it dies with this.
-struct Locker {
-    child: Child,
-    input: ChildStdin,
-    answers: Receiver<String>,
-}
-
-impl Locker {
-    /// One that has the file at `path` open as `f`.
-    fn on(path: &Path) -> Locker {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/locker.py");
-        let mut command = Command::new("python3");
-        command.arg("-u").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python3 runs");
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (sender, answers) = channel();
-        // Ends with the process's output.
-        drop(task::thread("locker-output", move || {
-            BufReader::new(output).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
-        }));
-        let mut locker = Locker { child, input, answers };
-        assert_eq!(locker.answer(), "ready");
-        locker.does(&format!("open f {}", path.display()));
-        locker
-    }
-
-    fn tell(&mut self, words: &str) {
-        writeln!(self.input, "{words}").expect("the process reads");
-    }
-
-    #[track_caller]
-    fn answer(&mut self) -> String {
-        self.answers.recv_timeout(PATIENCE).expect("the process answers")
-    }
-
-    #[track_caller]
-    fn says(&mut self, words: &str) -> String {
-        self.tell(words);
-        self.answer()
-    }
-
-    #[track_caller]
-    fn does(&mut self, words: &str) {
-        assert_eq!(self.says(words), "ok", "{words}");
-    }
-
-    #[track_caller]
-    fn is_refused(&mut self, words: &str) {
-        assert_eq!(self.says(&format!("{words} nb")), "EAGAIN", "{words}");
-    }
-
-    /// Begins a call that has to wait, and sees it do so.
-    #[track_caller]
-    fn waits(&mut self, words: &str) {
-        self.tell(words);
-        let call = if words.starts_with("flock") { libc_number("flock") } else { libc_number("fcntl") };
-        let path = format!("/proc/{}/syscall", self.child.id());
-        wait_until(&format!("{words} waits"), PATIENCE, || {
-            std::fs::read_to_string(&path).is_ok_and(|line| line.split(' ').next() == Some(call))
-        });
-        assert!(self.answers.try_recv().is_err(), "{words} does not wait");
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Locker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn libc_number(call: &str) -> &'static str {
-    match (call, cfg!(target_arch = "x86_64")) {
-        ("flock", true) => "73",
-        ("flock", false) => "32",
-        (_, true) => "72",
-        (_, false) => "25",
-    }
-}
 
 /// A volume mounted twice by ours and once by JuiceFS.
 struct Three {

@@ -116,6 +116,52 @@ fn staged_blocks_are_read_from_the_disk_and_stored_by_umount_flush() {
     assert_juicefs_reads(&pair, &[("file", bytes)]);
 }
 
+/// This host's hour of the day, some hours from now.
+fn hour_in(pair: &Pair, hours: u32) -> u32 {
+    let now: u32 = pair.rig.ok(Command::new("date").arg("+%H")).trim().parse().unwrap();
+    (now + hours) % 24
+}
+
+#[test]
+fn staged_blocks_are_stored_in_their_hours() {
+    let Some(pair) = Pair::new("hours") else { return };
+    pair.shoal_formats(&PLAIN, &[]);
+    let stage = pair.rig.path("stage");
+    let mount_at = |name: &str, from: u32, to: u32| {
+        let hours = format!("{},{}", hour_in(&pair, from), hour_in(&pair, to));
+        let dir = stage.to_str().unwrap();
+        pair.shoal_mount(name, &["--writable", "--writeback", "--cache-dir", dir, "--upload-hours", &hours])
+    };
+    let bytes = seeded_bytes(1, 200_000);
+    // Far enough from the hour that ends meanwhile.
+    let ours = mount_at("later", 3, 4);
+    write_synced(&ours, "file", &bytes);
+    assert_eq!((staged(&ours), objects(&pair)), (4, 0));
+    ours.unmount(&pair.rig);
+    let ours = mount_at("now", 22, 2);
+    wait_until("all is stored", PATIENCE, || staged(&ours) == 0);
+    ours.unmount(&pair.rig);
+    assert_juicefs_reads(&pair, &[("file", bytes)]);
+}
+
+#[test]
+fn large_blocks_are_stored_directly_if_only_small_ones_are_to_be_staged() {
+    let Some(pair) = Pair::new("threshold") else { return };
+    pair.shoal_formats(&PLAIN, &[]);
+    let stage = pair.rig.path("stage");
+    let flags =
+        ["--writable", "--writeback", "--upload-delay", "1h", "--writeback-threshold-size", "64K", "--cache-dir"];
+    let ours = pair.shoal_mount("ours", &[&flags[..], &[stage.to_str().unwrap()]].concat());
+    // Three whole blocks, and a smaller one.
+    let bytes = seeded_bytes(1, (3 << 16) + 1000);
+    write_synced(&ours, "file", &bytes);
+    assert_eq!((staged(&ours), ours.metric("shoal_vfs_stored_blocks_total")), (1, 3));
+    let Mount { point, mut process } = ours;
+    pair.rig.ok(pair.rig.shoal().args(["umount", "--flush"]).arg(&point));
+    assert!(process.wait(PATIENCE).success());
+    assert_juicefs_reads(&pair, &[("file", bytes)]);
+}
+
 #[test]
 fn a_full_disk_means_direct_uploads() {
     let Some(pair) = Pair::new("fulldisk") else { return };

@@ -4,11 +4,13 @@
 
 #![allow(dead_code, unused_imports, reason = "each suite uses its own part of the rig")]
 
+pub mod locker;
 pub mod mount;
 pub mod node;
 pub mod oracle;
 pub mod s3;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -97,9 +99,15 @@ impl Rig {
     #[track_caller]
     pub fn format(&self, name: &str, flags: &[&str]) -> String {
         let url = self.url(name);
-        let bucket = self.path(format!("{name}-objects"));
-        self.ok(self.shoal().args(["format", &url, name, "--bucket"]).arg(bucket).args(flags));
+        self.format_at(&url, name, flags);
         url
+    }
+
+    /// The same with metadata at `url`.
+    #[track_caller]
+    pub fn format_at(&self, url: &str, name: &str, flags: &[&str]) {
+        let bucket = self.path(format!("{name}-objects"));
+        self.ok(self.shoal().args(["format", url, name, "--bucket"]).arg(bucket).args(flags));
     }
 
     /// Loads `source` into the volume at `url`.
@@ -110,11 +118,24 @@ impl Rig {
 
     /// Number of objects that hold blocks of the volume `name` made by [`Rig::format`].
     pub fn blocks(&self, name: &str) -> u64 {
-        fn files(dir: &Path) -> u64 {
-            let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-            entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+        self.objects(name).len() as u64
+    }
+
+    /// Sizes of these objects, by their paths.
+    pub fn objects(&self, name: &str) -> BTreeMap<PathBuf, u64> {
+        let mut sizes = BTreeMap::new();
+        let mut pending = vec![self.path(format!("{name}-objects")).join(name).join("chunks")];
+        while let Some(dir) = pending.pop() {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                // One that is deleted meanwhile is none.
+                match entry.metadata() {
+                    Ok(found) if found.is_dir() => pending.push(entry.path()),
+                    Ok(found) => drop(sizes.insert(entry.path(), found.len())),
+                    Err(_) => {}
+                }
+            }
         }
-        files(&self.path(format!("{name}-objects")).join(name).join("chunks"))
+        sizes
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod changelog;
 pub mod check;
+mod counted;
 pub mod dump;
 mod effects;
 mod engine;
@@ -16,6 +17,7 @@ mod id_set;
 pub mod load;
 pub mod mem;
 mod meta;
+mod metrics;
 mod name;
 mod open;
 mod ops;
@@ -28,6 +30,7 @@ mod slices;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use counted::counted;
 pub use effects::Effects;
 pub use engine::{
     Accounting, AccountingTxn, ChangeLogRecords, ChangeLogTxn, DataTxn, DeletedFile, DetachedRecords, DetachedTxn,
@@ -40,10 +43,10 @@ pub use meta::Meta;
 pub use name::show_name;
 pub use open::{OpenMode, password_of_environment};
 pub use ops::{
-    AclKind, Caller, CloneMode, CompactPlan, Compacted, Counting, Fallocate, FileRange, ImportBatch, ImportEntry,
-    ImportLink, ListLength, Lock, MAY_EXECUTE, MAY_READ, MAY_WRITE, MkdirP, NewInode, Place, QuotaCheck, QuotaLimits,
-    QuotaScope, Reach, Remains, RenameMode, Renamed, SetAttr, SetTime, StatFs, Summary, TreeSummary, Unlock, Written,
-    XattrMode, plan_compaction,
+    AclKind, AtimeMode, Caller, CloneMode, CompactPlan, Compacted, Counting, Fallocate, FileRange, ImportBatch,
+    ImportEntry, ImportLink, ListLength, Lock, MAY_EXECUTE, MAY_READ, MAY_WRITE, MkdirP, NewInode, Place, QuotaCheck,
+    QuotaLimits, QuotaScope, Reach, Remains, RenameMode, Renamed, SetAttr, SetTime, StatFs, Summary, TreeSummary,
+    Unlock, Written, XattrMode, plan_compaction,
 };
 pub use quota::{Quota, QuotaKey, QuotaKind};
 pub use record::{

@@ -12,7 +12,7 @@ use crate::engine::{DeletedFile, Engine, LoggedChange, ScanRecords, SessionRecor
 use crate::error::MetaError;
 use crate::ops;
 use crate::ops::{
-    Counting, ImportBatch, MkdirP, QuotaCheck, QuotaLimits, QuotaScope, Reach, StatFs, Summary, TreeSummary,
+    Caller, Counting, ImportBatch, MkdirP, QuotaCheck, QuotaLimits, QuotaScope, Reach, StatFs, Summary, TreeSummary,
 };
 use crate::quota::{Quota, QuotaKey, QuotaKind};
 use crate::record::{ChunkSlices, DirEntry, IdKind};
@@ -109,6 +109,14 @@ impl Meta {
     /// Attributes of many inodes, in their order.
     pub async fn getattrs(&self, inos: &[Ino]) -> Result<Vec<Option<Attr>>, MetaError> {
         self.engine.records().attrs(inos).await
+    }
+
+    /// Refuses unless the caller has every permission in `wanted` (see [`MAY_READ`](crate::MAY_READ)) on `ino`.
+    ///
+    /// Errors: `NotFound`; `Denied`.
+    pub async fn access(&self, caller: &Caller, ino: Ino, wanted: u8) -> Result<(), MetaError> {
+        let attr = self.getattr(ino).await?.ok_or_else(|| MetaError::no_inode(ino))?;
+        ops::check_access(self.engine.records(), caller, ino, &attr, wanted).await
     }
 
     /// Every name in directory `dir` with attributes, in byte order. `NotFound` and `Invalid` if it is no directory.

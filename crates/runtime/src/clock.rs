@@ -27,6 +27,12 @@ pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The hour of the day, 0 to 23, by the machine's wall clock and time zone.
+pub fn local_hour() -> u8 {
+    let now = jiff::Timestamp::from_second(unix_now().as_secs() as i64).unwrap_or_default();
+    now.to_zoned(jiff::tz::TimeZone::system()).hour() as u8
+}
+
 /// Returns after `duration` has passed. Needs a tokio runtime. Cancel-safe.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The first one; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked whether the hour has come to store blocks.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// What is known of a staged block.
 #[derive(Debug)]
@@ -81,11 +83,15 @@ impl Index {
         true
     }
 
-    /// The block that is due at `now` and has waited longest.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    /// The block that is due at `now` and has waited longest. Where blocks are stored at certain hours, `in_hours` says whether this
+    /// is one, which only matters while nobody is in a hurry.
+    pub(crate) fn next(&mut self, now: Instant, in_hours: bool) -> Next {
         let Some(&(due, number)) = self.waiting.first() else { return Next::Nothing };
         if due > now {
             return Next::At(due);
+        }
+        if !in_hours && !self.hurried {
+            return Next::At(now + CLOCK_LOOK);
         }
         let key = self.names[&number].clone();
         let entry = self.blocks.get_mut(&key).expect("every waiting number has a block");
@@ -150,17 +156,29 @@ mod tests {
         let (mut index, now) = (Index::default(), clock::now());
         index.insert("b", 2, now, 2 * SECOND);
         index.insert("a", 1, now, SECOND);
-        assert_eq!(index.next(now), Next::At(now + SECOND));
-        assert_eq!(index.next(now + 3 * SECOND), Next::Store("a".into(), 1));
+        assert_eq!(index.next(now, true), Next::At(now + SECOND));
+        assert_eq!(index.next(now + 3 * SECOND, true), Next::Store("a".into(), 1));
         assert_eq!(index.size(), (2, 3));
         assert_eq!(index.failed("a", now + 3 * SECOND), 1);
-        assert_eq!(index.next(now + 3 * SECOND), Next::Store("b".into(), 2));
+        assert_eq!(index.next(now + 3 * SECOND, true), Next::Store("b".into(), 2));
         assert!(index.remove("b") && !index.remove("b"));
-        assert_eq!(index.next(now + 3 * SECOND), Next::At(now + 4 * SECOND));
-        assert_eq!(index.next(now + 4 * SECOND), Next::Store("a".into(), 1));
+        assert_eq!(index.next(now + 3 * SECOND, true), Next::At(now + 4 * SECOND));
+        assert_eq!(index.next(now + 4 * SECOND, true), Next::Store("a".into(), 1));
         assert_eq!(index.failed("a", now), 2);
-        assert_eq!(index.next(now), Next::At(now + 2 * SECOND), "the pause doubles");
+        assert_eq!(index.next(now, true), Next::At(now + 2 * SECOND), "the pause doubles");
         assert!(!index.is_done());
+    }
+
+    #[test]
+    fn outside_its_hours_only_who_is_in_a_hurry_stores_anything() {
+        let (mut index, now) = (Index::default(), clock::now());
+        index.insert("a", 1, now, Duration::ZERO);
+        index.insert("b", 1, now, Duration::ZERO);
+        assert_eq!(index.next(now, false), Next::At(now + CLOCK_LOOK));
+        assert_eq!(index.next(now, true), Next::Store("a".into(), 1));
+        assert_eq!(index.next(now, false), Next::At(now + CLOCK_LOOK));
+        index.hurry(now);
+        assert_eq!(index.next(now, false), Next::Store("b".into(), 1));
     }
 
     #[test]
@@ -168,11 +186,11 @@ mod tests {
         let (mut index, now) = (Index::default(), clock::now());
         index.insert("a", 1, now, 3600 * SECOND);
         index.hurry(now);
-        assert_eq!(index.next(now), Next::Store("a".into(), 1));
+        assert_eq!(index.next(now, true), Next::Store("a".into(), 1));
         index.insert("b", 1, now, 3600 * SECOND);
-        assert_eq!(index.next(now), Next::Store("b".into(), 1), "one that came later too");
+        assert_eq!(index.next(now, true), Next::Store("b".into(), 1), "one that came later too");
         index.failed("b", now);
-        assert_eq!(index.next(now), Next::At(now + SECOND));
+        assert_eq!(index.next(now, true), Next::At(now + SECOND));
         index.stick("b");
         index.remove("a");
         assert!(index.is_done(), "what is stuck is not waited for");

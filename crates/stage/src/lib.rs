@@ -6,6 +6,7 @@
 mod disk;
 mod error;
 mod file;
+mod hours;
 mod index;
 mod metrics;
 mod objects;
@@ -14,5 +15,6 @@ mod stage;
 mod upload;
 
 pub use error::StageError;
+pub use hours::Hours;
 pub use objects::staged_objects;
 pub use stage::{Admit, Stage, StageConfig, Staged, has_staged_blocks};

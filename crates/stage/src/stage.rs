@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::disk::{Disk, staged_dir};
 use crate::error::StageError;
+use crate::hours::Hours;
 use crate::index::Index;
 use crate::metrics::StageMetrics;
 
@@ -43,8 +44,12 @@ pub struct StageConfig {
     pub prefix: String,
     /// Whether blocks are taken in.
     pub admit: Admit,
+    /// Blocks of as many plain bytes and more are not taken in; `None` for no such bound.
+    pub too_long: Option<u64>,
     /// How long a block waits before it is stored.
     pub upload_delay: Duration,
+    /// When blocks are stored.
+    pub hours: Hours,
     /// Blocks written to the disk at once; further ones are stored directly.
     pub writes_max: usize,
     /// Staged blocks stored at once.
@@ -130,11 +135,14 @@ impl Stage {
 
     /// Takes in the plain bytes of block `key`: on disk and synced when it returns [`Staged::Yes`].
     pub async fn put(&self, key: &str, plain: Bytes) -> Staged {
+        let StageConfig { admit, too_long, .. } = self.0.config;
+        if admit == Admit::Nothing || too_long.is_some_and(|len| plain.len() as u64 >= len) {
+            return Staged::No;
+        }
         let staged = self.try_put(key, plain).await;
         match staged {
             Staged::Yes => self.0.metrics.staged(),
-            Staged::No if self.0.config.admit == Admit::Blocks => self.0.metrics.declined(),
-            Staged::No => {}
+            Staged::No => self.0.metrics.declined(),
         }
         staged
     }
@@ -142,7 +150,7 @@ impl Stage {
     async fn try_put(&self, key: &str, plain: Bytes) -> Staged {
         let inner = &self.0;
         let Some(path) = key.strip_prefix(&inner.config.prefix) else { return Staged::No };
-        if inner.config.admit == Admit::Nothing || self.is_resting() || self.size().0 >= BLOCKS_MAX {
+        if self.is_resting() || self.size().0 >= BLOCKS_MAX {
             return Staged::No;
         }
         let Ok(_turn) = inner.writing.try_acquire() else { return Staged::No };
@@ -228,7 +236,7 @@ impl Stage {
         &self.0.config.dir
     }
 
-    /// From now on nothing waits for its time.
+    /// From now on nothing waits for its time, or its hour.
     pub fn hurry(&self) {
         self.0.index.lock().hurry(clock::now());
         self.changed();

@@ -42,7 +42,8 @@ pub(crate) async fn run(stage: Stage) {
 async fn next(stage: &Stage) -> (String, u32) {
     loop {
         let changed = stage.0.changed.notified();
-        let next = stage.0.index.lock().next(clock::now());
+        let in_hours = stage.0.config.hours.hold(clock::local_hour());
+        let next = stage.0.index.lock().next(clock::now(), in_hours);
         match next {
             Next::Store(key, plain_len) => return (key, plain_len),
             Next::At(due) => {

@@ -11,7 +11,7 @@ use shoal_format::BlockCodec;
 use shoal_object::fault::FaultStore;
 use shoal_object::{ObjectStore, Op};
 use shoal_runtime::metrics::Registry;
-use shoal_stage::{Admit, Stage, StageConfig, Staged, has_staged_blocks, staged_objects};
+use shoal_stage::{Admit, Hours, Stage, StageConfig, Staged, has_staged_blocks, staged_objects};
 use shoal_testkit::{PATIENCE, TestDir, seeded_bytes, wait_until_async};
 use shoal_types::ErrorKind;
 
@@ -32,7 +32,9 @@ impl Bed {
             dir: self.dir.join("uuid"),
             prefix: "vol/".into(),
             admit: Admit::Blocks,
+            too_long: None,
             upload_delay: Duration::ZERO,
+            hours: Hours::ALL,
             writes_max: 10,
             uploads_max: 4,
             keep_free_permille: 0,
@@ -156,6 +158,17 @@ async fn what_is_deleted_before_it_is_stored_is_never_stored() {
     stage.flush().await;
     assert_eq!((bed.object(&key).await, bed.file(&key).exists()), (None, false));
     assert_eq!(stage.size(), (0, 0));
+}
+
+#[tokio::test]
+async fn only_blocks_below_the_bound_are_staged() {
+    let bed = Bed::new("bound");
+    let stage = bed.open(StageConfig { too_long: Some(1000), upload_delay: LONG, ..bed.config() }).await;
+    for (n, len, staged) in [(1, 999, Staged::Yes), (2, 1000, Staged::No), (3, 5000, Staged::No)] {
+        let (key, plain) = block(n, len);
+        assert_eq!(stage.put(&key, plain).await, staged, "{len} bytes");
+    }
+    assert_eq!(stage.size(), (1, 999));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod error;
 mod inode;
 mod locks;
 mod metrics;
+mod open_cache;
 mod open_file;
 mod reader;
 mod removal;

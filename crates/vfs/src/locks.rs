@@ -14,7 +14,7 @@ impl Vfs {
         let before = self.open_inode(ino).map(|inode| inode.version());
         writers.session.lock(ino, locks, wait).await?;
         // The lock is had, whatever becomes of this.
-        if let Err(error) = self.getattr(ino).await {
+        if let Err(error) = self.look_anew(ino).await {
             tracing::warn!(ino = ino.0, %error, "a locked file was not looked at anew");
         }
         Ok(self.open_inode(ino).map(|inode| inode.version()) != before)

@@ -243,7 +243,7 @@ impl Vfs {
 
     /// Starts fetching ahead of a sequential reader, if this read calls for it.
     fn read_ahead(&self, file: &OpenFile, offset: u64, len: u64) {
-        let (block_size, max) = (self.block_size(), self.max_readahead());
+        let (block_size, max) = (self.block_size(), self.options().max_readahead);
         let Some(ahead) = file.cursor.lock().note(offset, len, block_size, max) else { return };
         let end = ahead.end.min(file.inode.length());
         if ahead.start >= end {

@@ -10,7 +10,8 @@ use crate::vfs::Vfs;
 impl Vfs {
     /// Removes `name`, which is no directory, from directory `parent`: see [`Session::unlink`].
     pub async fn unlink(&self, caller: &Caller, parent: Ino, name: &[u8]) -> Result<(), VfsError> {
-        self.remover()?.unlink(caller, parent, name).await?;
+        let (ino, _) = self.remover()?.unlink(caller, parent, name).await?;
+        self.forget_opened(ino);
         Ok(())
     }
 
@@ -28,7 +29,13 @@ impl Vfs {
         to: Place<'_>,
         mode: RenameMode,
     ) -> Result<(), VfsError> {
-        self.remover()?.rename(caller, from, to, mode).await?;
+        let renamed = self.remover()?.rename(caller, from, to, mode).await?;
+        self.forget_opened(renamed.ino);
+        match (mode, renamed.replaced) {
+            (_, Some((ino, _))) => self.forget_opened(ino),
+            (RenameMode::Exchange, None) => self.forget_all_opened(),
+            (_, None) => {}
+        }
         Ok(())
     }
 

@@ -215,7 +215,8 @@ impl Volume {
         let cache = ClientCache::with_stage(config, self.objects.clone(), self.stage.clone(), peers, registry);
         self.offer_stored(&cache);
         let max_readahead = options.vfs.max_readahead.min(options.memory / READAHEAD_SHARE);
-        let vfs = Vfs::new(self.parts(cache.clone(), writes), VfsOptions { max_readahead }, runtime, registry);
+        let vfs_options = VfsOptions { max_readahead, ..options.vfs.clone() };
+        let vfs = Vfs::new(self.parts(cache.clone(), writes), vfs_options, runtime, registry);
         Ok(Attached { vfs, cache, ring })
     }
 }

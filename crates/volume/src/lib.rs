@@ -26,4 +26,5 @@ pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{Access, BYTES_PER_S_OF_MBPS, OpenOptions, Volume, open_meta};
 pub use redact::redact;
+pub use shoal_stage::Hours;
 pub use stage::StageOptions;

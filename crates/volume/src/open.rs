@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shoal_cache::ClientCache;
 use shoal_format::{BlockCodec, ClientRole, Layout, Settings};
-use shoal_meta::{Meta, OpenMode};
+use shoal_meta::{Meta, OpenMode, counted};
 use shoal_object::{Location, ObjectOptions, ObjectStore, TierStores};
 use shoal_runtime::metrics::Registry;
 use shoal_stage::Stage;
@@ -92,7 +92,7 @@ impl Volume {
     /// volume wants a newer client. Each is one sentence.
     pub async fn open(url: &str, options: &OpenOptions, registry: &Registry) -> Result<Volume, VolumeError> {
         let (mode, role) = options.access.needs();
-        let meta = Meta::new(open_engine(url, mode).await?);
+        let meta = Meta::new(counted(open_engine(url, mode).await?, registry));
         let settings = meta.settings().await?;
         settings.check_client_as(role)?;
         let codec = settings.codec(options.passphrase.as_deref())?;

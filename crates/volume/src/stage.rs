@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shoal_runtime::metrics::Registry;
-use shoal_stage::{Admit, Stage, StageConfig, has_staged_blocks, staged_objects};
+use shoal_stage::{Admit, Hours, Stage, StageConfig, has_staged_blocks, staged_objects};
 
 use crate::error::VolumeError;
 use crate::open::Volume;
@@ -19,8 +19,12 @@ pub struct StageOptions {
     pub cache_dir: PathBuf,
     /// Whether blocks are staged, or only those stored that were staged before.
     pub writeback: bool,
+    /// Only blocks of fewer plain bytes are staged; `None` for all.
+    pub below: Option<u64>,
     /// How long a block waits before it is stored.
     pub upload_delay: Duration,
+    /// When blocks are stored.
+    pub hours: Hours,
     /// Blocks written to the disk at once; further ones are stored directly.
     pub writes_max: usize,
     /// Staged blocks stored at once.
@@ -43,7 +47,9 @@ impl Volume {
             dir,
             prefix: format!("{}/", self.settings.name),
             admit: if options.writeback { Admit::Blocks } else { Admit::Nothing },
+            too_long: options.below,
             upload_delay: options.upload_delay,
+            hours: options.hours,
             writes_max: options.writes_max,
             uploads_max: options.uploads_max,
             keep_free_permille: (options.free_space_ratio.clamp(0.0, 1.0) * FREE_SHARE * 1000.0) as u64,

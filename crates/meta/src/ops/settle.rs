@@ -24,6 +24,9 @@ impl Limits {
     /// Everything that matters with these settings, read afresh.
     pub(crate) async fn load(records: &dyn Records, settings: &Settings) -> Result<Limits, MetaError> {
         let mut limits = Limits::of_volume(records, settings).await?;
+        // Not only for limits: it is what the client knows of the volume's use.
+        limits.used_space = records.counter(Counter::UsedSpace).await?;
+        limits.used_inodes = records.counter(Counter::TotalInodes).await?;
         if settings.user_group_quota {
             for kind in [QuotaKind::User, QuotaKind::Group] {
                 let limited = records.quotas(kind).await?.into_iter().filter(Quota::is_limited);

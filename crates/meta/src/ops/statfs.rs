@@ -1,5 +1,7 @@
 //! How full the volume is.
 
+use shoal_format::Settings;
+
 use super::settings::settings;
 use crate::engine::Records;
 use crate::error::MetaError;
@@ -20,11 +22,19 @@ pub struct StatFs {
 
 pub(crate) async fn statfs(records: &dyn Records, at: &str) -> Result<StatFs, MetaError> {
     let settings = settings(records, at).await?;
-    let used = |value: i64| u64::try_from(value).unwrap_or(0);
-    Ok(StatFs {
-        used_bytes: used(records.counter(Counter::UsedSpace).await?),
-        used_inodes: used(records.counter(Counter::TotalInodes).await?),
-        capacity: settings.capacity,
-        inodes: settings.inodes,
-    })
+    let space = records.counter(Counter::UsedSpace).await?;
+    Ok(StatFs::of(&settings, space, records.counter(Counter::TotalInodes).await?))
+}
+
+impl StatFs {
+    /// A volume with these settings, and with as many bytes and inodes as its counters say.
+    pub(crate) fn of(settings: &Settings, used_space: i64, used_inodes: i64) -> StatFs {
+        let used = |value: i64| u64::try_from(value).unwrap_or(0);
+        StatFs {
+            used_bytes: used(used_space),
+            used_inodes: used(used_inodes),
+            capacity: settings.capacity,
+            inodes: settings.inodes,
+        }
+    }
 }

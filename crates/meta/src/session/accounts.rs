@@ -10,7 +10,7 @@ use super::Session;
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::error::MetaError;
-use crate::ops::{Limits, WriteEffects};
+use crate::ops::{Limits, StatFs, WriteEffects};
 use crate::retry::transact;
 
 /// A client's view of use.
@@ -48,6 +48,13 @@ impl Accounts {
 }
 
 impl Session {
+    /// How full the volume is as far as this client knows without asking: as of its last heartbeat, with what it has done since where
+    /// it sums that up itself.
+    pub fn known_statfs(&self) -> StatFs {
+        let limits = self.0.accounts.lock().limits();
+        StatFs::of(&self.settings(), limits.used_space, limits.used_inodes)
+    }
+
     /// Writes use that is still to be written. On failure it stays to be written.
     ///
     /// A flush that has begun ends, whatever becomes of who asked for it: given up half-way, nobody would know what is written. Two

@@ -5,8 +5,8 @@ use shoal_format::{AclRule, Attr, Ino};
 use super::Session;
 use crate::error::MetaError;
 use crate::ops::{
-    AclKind, Caller, ChangeAttr, Create, Link, NewInode, PutAcl, PutXattr, RemoveXattr, SetAttr, XattrMode,
-    check_access,
+    AclKind, AtimeMode, Caller, ChangeAttr, Create, Link, NewInode, NoteRead, PutAcl, PutXattr, RemoveXattr, SetAttr,
+    XattrMode,
 };
 
 impl Session {
@@ -42,6 +42,13 @@ impl Session {
         self.change(&ChangeAttr { caller, ino, set }).await
     }
 
+    /// Notes that `ino` was read, if `mode` wants that; returns its attributes if that changed them.
+    ///
+    /// Errors: `NotFound`.
+    pub async fn note_read(&self, ino: Ino, mode: AtimeMode) -> Result<Option<Attr>, MetaError> {
+        self.change(&NoteRead { ino, mode }).await
+    }
+
     /// Sets extended attribute `name` of `ino`.
     ///
     /// Errors: `NotFound`, also where `mode` wants it to be there; `Conflict` where it must not; `Invalid` for what cannot be
@@ -72,7 +79,6 @@ impl Session {
 
     /// Refuses unless the caller has every permission in `wanted` (see [`MAY_READ`](crate::MAY_READ)) on `ino`.
     pub async fn access(&self, caller: &Caller, ino: Ino, wanted: u8) -> Result<(), MetaError> {
-        let attr = self.meta().getattr(ino).await?.ok_or_else(|| MetaError::no_inode(ino))?;
-        check_access(self.engine().records(), caller, ino, &attr, wanted).await
+        self.meta().access(caller, ino, wanted).await
     }
 }

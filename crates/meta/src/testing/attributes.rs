@@ -6,7 +6,7 @@ use shoal_types::ErrorKind;
 use super::Case;
 use super::sample::{BatchBuilder, attr};
 use crate::error::{MetaError, Refusal};
-use crate::ops::{Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE, SetAttr, SetTime, XattrMode};
+use crate::ops::{AtimeMode, Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE, SetAttr, SetTime, XattrMode};
 use crate::record::DirUsage;
 
 pub(super) async fn a_second_name_is_counted_wherever_it_is(case: &Case) {
@@ -96,6 +96,24 @@ pub(super) async fn attributes_change_and_survive(case: &Case) {
     let error = session.setattr(&stranger, Ino(f), &set).await.expect_err("not the owner");
     assert_eq!(error.kind(), ErrorKind::Denied);
     let error = session.setattr(&Caller::root(), Ino(4711), &set).await.expect_err("no inode");
+    assert!(matches!(error, MetaError::NoInode { ino: 4711 }));
+    case.ok(session.close().await);
+}
+
+pub(super) async fn reads_are_noted_as_the_mode_says(case: &Case) {
+    case.init().await;
+    let session = case.join().await;
+    let f = case.ok(case.meta.alloc_inodes(1).await).start;
+    case.ok(case.meta.import(BatchBuilder::new().file(1, b"f", f, 10).build()).await);
+    let set = SetAttr { atime: Some(SetTime::To(Time { secs: 7, nanos: 8 })), ..SetAttr::default() };
+    let before = case.ok(session.setattr(&Caller::root(), Ino(f), &set).await);
+    assert_eq!(case.ok(session.note_read(Ino(f), AtimeMode::Never).await), None);
+    let after = case.ok(session.note_read(Ino(f), AtimeMode::Relative).await).expect("it was changed since");
+    assert!(after.atime >= before.ctime);
+    assert_eq!(after, Attr { atime: after.atime, ..before }, "and nothing else");
+    assert_eq!(case.some(case.meta.getattr(Ino(f)).await), after);
+    assert_eq!(case.ok(session.note_read(Ino(f), AtimeMode::Relative).await), None);
+    let error = session.note_read(Ino(4711), AtimeMode::Strict).await.expect_err("no inode");
     assert!(matches!(error, MetaError::NoInode { ino: 4711 }));
     case.ok(session.close().await);
 }

@@ -7,7 +7,7 @@ use super::Case;
 use super::sample::{BatchBuilder, settings};
 use crate::engine::Job;
 use crate::ops::{
-    Caller, Fallocate, FileRange, NewInode, Place, QuotaLimits, RenameMode, SetAttr, SetTime, XattrMode,
+    AtimeMode, Caller, Fallocate, FileRange, NewInode, Place, QuotaLimits, RenameMode, SetAttr, SetTime, XattrMode,
     plan_compaction,
 };
 use crate::quota::QuotaKey;
@@ -125,6 +125,8 @@ pub(super) async fn every_change_of_an_inode_is_logged(case: &Case) {
 
     let record = |pos, id, len| SliceRecord::whole(pos, id, len);
     let chunk = |index, slices: &[SliceRecord]| ChunkSlices { ino: f, index, slices: slices.to_vec() };
+    assert_eq!(case.logs(session.note_read(f, AtimeMode::Relative)).await, [format!("ACCESS({f})")]);
+    assert_eq!(case.logs(session.note_read(f, AtimeMode::Relative)).await, [String::new(); 0]);
     let (s, t) = (case.ok(session.new_slice().await), case.ok(session.new_slice().await));
     let chunks = [chunk(0, &[record(0, s, 100), record(50, t, 100)])];
     let log = case.logs(session.write(f, &chunks, time(9))).await;

@@ -88,6 +88,7 @@ where
         attributes::a_second_name_is_counted_wherever_it_is,
         attributes::names_are_refused_where_the_rules_say_so,
         attributes::attributes_change_and_survive,
+        attributes::reads_are_noted_as_the_mode_says,
         attributes::extended_attributes_are_created_replaced_and_removed,
         attributes::access_follows_the_mode,
         acls::rules_are_shared_and_show_in_the_mode,
