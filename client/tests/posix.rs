@@ -6,6 +6,8 @@ mod rig;
 
 mod posix {
     mod bed;
+    mod claims;
     mod holes;
+    mod programs;
     mod suites;
 }

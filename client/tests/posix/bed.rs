@@ -1,5 +1,6 @@
 //! A volume mounted for writing, tools to torture it with, and the oracle's word on what they left.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,10 @@ use crate::rig::{Mount, Rig, output_within, said};
 
 /// Longest run of one tool on a loaded machine.
 const TOOL_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+/// Name of every volume here.
+pub const VOLUME: &str = "posix";
+/// Small blocks, so that little data is many of them.
+pub const SMALL_BLOCKS: [&str; 2] = ["--block-size", "256K"];
 
 /// A mounted volume.
 pub struct Bed {
@@ -19,13 +24,28 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// A fresh volume without a trash, mounted for writing; `None`, and a loud word, where nothing can be mounted.
+    /// A fresh volume of small blocks, without a trash, mounted for writing; `None`, and a loud word, where nothing can be mounted.
     pub fn new(name: &str) -> Option<Bed> {
         let rig = Rig::new(name)?;
-        // Small blocks, so that little data is many of them.
-        let url = rig.format("posix", &["--block-size", "256K", "--trash-days", "0"]);
-        let mount = rig.mount("mnt", &url, &[], &["--writable"]);
-        Some(Bed { rig, mount, url })
+        let url = rig.url(VOLUME);
+        Some(Bed::on(rig, &url, &SMALL_BLOCKS, &[]))
+    }
+
+    /// The same with metadata at `url`, and with these flags of `format` and `mount`.
+    pub fn on(rig: Rig, url: &str, format: &[&str], mount: &[&str]) -> Bed {
+        rig.format_at(url, VOLUME, &[&["--trash-days", "0"], format].concat());
+        Bed::of(rig, url, mount)
+    }
+
+    /// The volume at `url`, mounted for writing with these further flags.
+    pub fn of(rig: Rig, url: &str, flags: &[&str]) -> Bed {
+        let mount = rig.mount("mnt", url, &[], &[&["--writable"], flags].concat());
+        Bed { rig, mount, url: url.to_owned() }
+    }
+
+    /// The volume mounted once more.
+    pub fn mount_again(&self, name: &str) -> Mount {
+        self.rig.mount(name, &self.url, &[], &["--writable"])
     }
 
     /// A path in the mount.
@@ -47,6 +67,11 @@ impl Bed {
         let output = output_within(command, TOOL_MAX);
         assert!(output.status.success(), "{shown} failed\n{}", said(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Sizes of the objects that hold blocks, by their paths.
+    pub fn objects(&self) -> BTreeMap<PathBuf, u64> {
+        self.rig.objects(VOLUME)
     }
 
     /// Unmounts, and has the oracle look for lost blocks and wrong directories.

@@ -1,5 +1,6 @@
 //! Suites and load generators that check themselves.
 
+use std::path::Path;
 use std::process::Command;
 
 use shoal_testkit::test_seed;
@@ -14,6 +15,12 @@ fn pjdfstest_finds_nothing() {
     let Some(tool) = built_tool("pjdfstest") else { return };
     // Short names: it binds sockets below, whose paths have 108 bytes.
     let Some(bed) = Bed::new("pjd") else { return };
+    run_pjdfstest(&bed, &tool);
+    bed.finish();
+}
+
+/// Runs all of pjdfstest, which must find nothing.
+pub fn run_pjdfstest(bed: &Bed, tool: &Path) {
     bed.mkdir("s");
     let mut command = Command::new(tool);
     command.current_dir(&bed.mount.point).arg("-c").arg(config("pjdfstest.toml"));
@@ -22,7 +29,6 @@ fn pjdfstest_finds_nothing() {
     assert!(summary.starts_with("Summary: 0 failed"), "{said}");
     let passed = summary.split(", ").find_map(|part| part.strip_suffix(" passed")?.parse::<u32>().ok());
     assert!(passed > Some(370), "most of it ran: {summary}");
-    bed.finish();
 }
 
 #[test]
@@ -30,11 +36,17 @@ fn fsx_finds_no_wrong_byte() {
     let Some(tool) = built_tool("fsx") else { return };
     let Some(bed) = Bed::new("fsx") else { return };
     for seed in [1, test_seed("fsx") as u32] {
-        let mut command = Command::new(&tool);
-        command.arg("-q").arg("-f").arg(config("fsx.toml")).args(["-S", &seed.to_string(), "-N", "1500"]);
-        bed.run(command.arg(bed.path(format!("file-{seed}"))));
+        run_fsx(&bed, &tool, seed, "1500");
     }
     bed.finish();
+}
+
+/// Runs that many operations of fsx on a new file.
+pub fn run_fsx(bed: &Bed, tool: &Path, seed: u32, operations: &str) {
+    println!("seed {seed}");
+    let mut command = Command::new(tool);
+    command.arg("-q").arg("-f").arg(config("fsx.toml")).args(["-S", &seed.to_string(), "-N", operations]);
+    bed.run(command.arg(bed.path(format!("file-{seed}"))));
 }
 
 #[test]

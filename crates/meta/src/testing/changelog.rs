@@ -126,7 +126,7 @@ pub(super) async fn every_change_of_an_inode_is_logged(case: &Case) {
     let record = |pos, id, len| SliceRecord::whole(pos, id, len);
     let chunk = |index, slices: &[SliceRecord]| ChunkSlices { ino: f, index, slices: slices.to_vec() };
     assert_eq!(case.logs(session.note_read(f, AtimeMode::Relative)).await, [format!("ACCESS({f})")]);
-    assert_eq!(case.logs(session.note_read(f, AtimeMode::Relative)).await, [String::new(); 0]);
+    assert!(case.logs(session.note_read(f, AtimeMode::Relative)).await.is_empty());
     let (s, t) = (case.ok(session.new_slice().await), case.ok(session.new_slice().await));
     let chunks = [chunk(0, &[record(0, s, 100), record(50, t, 100)])];
     let log = case.logs(session.write(f, &chunks, time(9))).await;
