@@ -105,11 +105,11 @@ type Look = fn(&Path);
 
 /// What can be done to a file, a directory or a link that is no change.
 const LOOKS: [(&str, &str, Look); 6] = [
-    ("file", "stat", |path| drop(fs::metadata(path).unwrap())),
+    ("file", "stat", |path| assert!(fs::metadata(path).is_ok())),
     ("file", "open to read", |path| drop(File::open(path).unwrap())),
     ("file", "open to write", |path| drop(OpenOptions::new().write(true).open(path).unwrap())),
     ("file", "read", |path| drop(fs::read(path).unwrap())),
-    ("dir", "list", |path| drop(fs::read_dir(path).unwrap().count())),
+    ("dir", "list", |path| assert!(fs::read_dir(path).unwrap().count() > 0)),
     ("link", "read the link", |path| drop(fs::read_link(path).unwrap())),
 ];
 

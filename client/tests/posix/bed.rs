@@ -43,11 +43,6 @@ impl Bed {
         Bed { rig, mount, url: url.to_owned() }
     }
 
-    /// The volume mounted once more.
-    pub fn mount_again(&self, name: &str) -> Mount {
-        self.rig.mount(name, &self.url, &[], &["--writable"])
-    }
-
     /// A path in the mount.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.mount.point.join(name)

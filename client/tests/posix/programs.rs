@@ -157,13 +157,16 @@ fn save_over(path: &Path, text: &str) {
     File::open(path.parent().unwrap()).unwrap().sync_all().unwrap();
 }
 
+/// A way to replace what a file holds.
+type Save = fn(&Path, &str);
+
 #[test]
 fn editors_save_and_leave_a_backup() {
     let Some(bed) = Bed::new("editor") else { return };
     let path = bed.path("text");
     fs::write(&path, "version 0").unwrap();
     let mut before = fs::metadata(&path).unwrap().ino();
-    let ways: [(fn(&Path, &str), bool); 3] = [(save_by_rename, true), (save_in_place, false), (save_over, true)];
+    let ways: [(Save, bool); 3] = [(save_by_rename, true), (save_in_place, false), (save_over, true)];
     for (n, (save, is_new)) in (0..).zip(ways.into_iter().cycle().take(30)) {
         // A reader that has it open keeps what it has.
         let reader = File::open(&path).unwrap();

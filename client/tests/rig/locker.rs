@@ -23,7 +23,7 @@ impl Locker {
         let mut command = Command::new("python3");
         command.arg("-u").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("python3 runs");
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (input, output) = child.stdin.take().zip(child.stdout.take()).expect("both are pipes");
         let (sender, answers) = channel();
         // Ends with the process's output.
         drop(task::thread("locker-output", move || {
@@ -73,7 +73,7 @@ impl Locker {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).expect("it is not waited for yet");
     }
 }
 
