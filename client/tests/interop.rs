@@ -13,6 +13,7 @@ mod interop {
     mod live;
     mod locks;
     mod looks;
+    mod mixed;
     mod mount_flags;
     mod names;
     mod pair;

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use shoal_meta::Engine;
 use shoal_meta_sql::OpenMode;
 use shoal_runtime::clock;
-use shoal_testkit::{RedisServer, Snapshot, have_command, snapshot};
+use shoal_testkit::{RedisServer, Snapshot, SqlKind, SqlServer, have_command, snapshot};
 
 use crate::rig::oracle::{OracleMount, juicefs};
 use crate::rig::{Mount, Rig};
@@ -24,6 +24,15 @@ pub struct Pair {
     pub juicefs: PathBuf,
     /// The metadata URL of the volume.
     url: String,
+}
+
+/// Where a volume keeps its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    Sqlite,
+    Postgres,
+    MariaDb,
+    Redis,
 }
 
 /// How a volume keeps its objects.
@@ -50,17 +59,26 @@ pub enum Keys {
 pub const ALL_KEYS: [Keys; 3] = [Keys::Plain, Keys::HashPrefix, Keys::Shards];
 
 impl Pair {
-    /// A rig and the oracle; `None`, and a loud word, where one of them cannot be.
+    /// A rig and the oracle, with metadata in SQLite; `None`, and a loud word, where one of them cannot be.
     pub fn new(name: &str) -> Option<Pair> {
+        Pair::on(EngineKind::Sqlite, name)
+    }
+
+    /// The same with metadata in `kind`.
+    pub fn on(kind: EngineKind, name: &str) -> Option<Pair> {
         let (juicefs, rig) = (juicefs()?, Rig::new(name)?);
-        let url = rig.url(VOLUME);
+        let url = fresh_url(&rig, kind, VOLUME)?;
         Some(Pair { rig, juicefs, url })
     }
 
-    /// The same with metadata in Redis.
-    pub fn on_redis(name: &str) -> Option<Pair> {
-        let url = RedisServer::shared()?.fresh_url();
+    /// The same with metadata at `url`.
+    pub fn at(name: &str, url: String) -> Option<Pair> {
         Some(Pair { url, ..Pair::new(name)? })
+    }
+
+    /// URL of an empty database of `kind`; `None`, and a loud word, where there is no such server.
+    pub fn fresh_url(&self, kind: EngineKind, name: &str) -> Option<String> {
+        fresh_url(&self.rig, kind, name)
     }
 
     /// The metadata URL of the volume.
@@ -173,6 +191,15 @@ impl Pair {
             }
         }
     }
+}
+
+fn fresh_url(rig: &Rig, kind: EngineKind, name: &str) -> Option<String> {
+    Some(match kind {
+        EngineKind::Sqlite => rig.url(name),
+        EngineKind::Postgres => SqlServer::shared(SqlKind::Postgres)?.fresh_url(),
+        EngineKind::MariaDb => SqlServer::shared(SqlKind::MariaDb)?.fresh_url(),
+        EngineKind::Redis => RedisServer::shared()?.fresh_url(),
+    })
 }
 
 /// Whether a log line of JuiceFS says that something is wrong with the volume.

@@ -34,6 +34,12 @@ impl Mount {
         self.metric(&format!("shoal_cache_read_bytes_total{{tier=\"{tier}\"}}"))
     }
 
+    /// Takes away what is left of it after its process was killed.
+    #[track_caller]
+    pub fn detach(self, rig: &Rig) {
+        rig.ok(rig.shoal().args(["umount", "--force"]).arg(&self.point));
+    }
+
     /// Unmounts in order and waits for the process.
     #[track_caller]
     pub fn unmount(mut self, rig: &Rig) {

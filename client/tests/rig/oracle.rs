@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use shoal_testkit::{ChildGuard, PATIENCE, skipped, wait_until};
 
 use super::{Rig, said};
@@ -68,6 +69,25 @@ impl Rig {
 }
 
 impl OracleMount {
+    /// Ends it as a crash does: whoever has files open there is told that the connection is gone.
+    pub fn kill(&mut self) {
+        // The process that was started looks after the one that serves, and would start another.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("it runs");
+        let children = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
+        let children: Vec<String> = children.map_while(Result::ok).collect();
+        self.process.kill();
+        for child in children.iter().flat_map(|children| children.split_whitespace()) {
+            let pid = child.parse().ok().and_then(Pid::from_raw).expect("a process has a number");
+            kill_process(pid, Signal::KILL).expect("a process that runs can be killed");
+        }
+    }
+
+    /// Takes away what [`OracleMount::kill`] left.
+    #[track_caller]
+    pub fn detach(self, rig: &Rig) {
+        rig.ok(Command::new("umount").arg("-l").arg(&self.point));
+    }
+
     /// Unmounts in order: everything written is in the volume then.
     #[track_caller]
     pub fn unmount(mut self, rig: &Rig) {
