@@ -8,6 +8,7 @@ mod posix {
     mod bed;
     mod claims;
     mod holes;
+    mod power;
     mod programs;
     mod suites;
 }

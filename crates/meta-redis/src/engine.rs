@@ -80,6 +80,10 @@ impl Engine for RedisEngine {
         Ok(Box::new(Space(Overlaid::new(self.records.0.base.clone()))))
     }
 
+    async fn sync(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
+
     async fn close(&self) {
         self.records.base().server.close();
     }

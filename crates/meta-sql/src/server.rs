@@ -180,6 +180,10 @@ impl<D: Server> Engine for ServerEngine<D> {
         Ok(Box::new(Session { link: txn, sql: self.session.sql.clone() }))
     }
 
+    async fn sync(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
+
     async fn close(&self) {
         self.session.link.close().await;
     }

@@ -39,6 +39,10 @@ impl Engine for Counted {
         self.inner.begin().await
     }
 
+    async fn sync(&self) -> Result<(), MetaError> {
+        self.inner.sync().await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

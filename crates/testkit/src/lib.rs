@@ -1,4 +1,4 @@
-//! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories,
+//! What tests share: seeded data, random directory trees and their snapshots, waiting with a bound, temporary directories and disks,
 //! guarded child processes, ports for servers, database servers, network namespaces, and probes of what this machine can do.
 //!
 //! A dev-dependency of every crate and a dependency of none that ships. Its functions panic instead of returning errors where a
@@ -6,6 +6,7 @@
 
 mod child;
 mod dir;
+mod disk;
 mod keeper;
 mod mounts;
 mod namespace;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use child::ChildGuard;
 pub use dir::TestDir;
+pub use disk::Disk;
 pub use namespace::{InNamespace, enter_namespace, network_namespace};
 pub use port::free_port;
 pub use probe::{have_command, have_fuse, have_io_uring, have_root, skipped};

@@ -80,9 +80,7 @@ pub trait Engine: Debug + Send + Sync {
     /// Waits until every commit so far outlives a loss of power. Servers decide that for each commit by their own settings.
     ///
     /// `Unavailable` if the disk refuses.
-    async fn sync(&self) -> Result<(), MetaError> {
-        Ok(())
-    }
+    async fn sync(&self) -> Result<(), MetaError>;
     /// Closes the database's connections.
     async fn close(&self);
 }

@@ -99,6 +99,10 @@ impl Engine for MemEngine {
         Ok(Box::new(MemTxn { state, committed: self.records.clone(), failing_commits, lost_answers, _turn: turn }))
     }
 
+    async fn sync(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
+
     async fn close(&self) {}
 }
 
