@@ -123,7 +123,7 @@ fn named_by_the_rule(text: &str) {
         }
     }
     assert!(!kinds.is_empty());
-    let crates = ["cache", "cluster", "fuse", "net", "node", "object", "store", "vfs"];
+    let crates = ["cache", "cluster", "fuse", "meta", "net", "node", "object", "stage", "store", "vfs"];
     for (name, kind) in kinds {
         let mut words = name.split('_');
         assert_eq!(words.next(), Some("shoal"), "{name}");
