@@ -52,7 +52,12 @@ fn a_file_opened_lately_is_opened_again_as_it_was() {
             fs::write(&path, "old").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "old");
             fs::write(other.point.join(who), "new and longer").unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), sees, "{who} with --open-cache {time}");
+            let seen = fs::read_to_string(&path).unwrap();
+            // JuiceFS drops what it remembers of a file now and then, so that it may look earlier.
+            assert!(
+                seen == sees || who == "theirs" && seen == "new and longer",
+                "{who} with --open-cache {time}: {seen}"
+            );
         }
         // What this mount changes it sees at once, in whatever way.
         let path = both.ours.point.join("ours");
