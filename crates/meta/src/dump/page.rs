@@ -88,7 +88,11 @@ impl Pages {
     async fn items(&self, found: Vec<(Bytes, Ino, Attr)>) -> Result<Vec<Item>, MetaError> {
         let records = self.meta.engine().records();
         let of = |wanted: &dyn Fn(&Attr) -> bool| -> Vec<Ino> {
-            found.iter().filter(|(_, _, attr)| wanted(attr)).map(|(_, ino, _)| *ino).collect()
+            let mut inos: Vec<Ino> = found.iter().filter(|(_, _, attr)| wanted(attr)).map(|(_, ino, _)| *ino).collect();
+            // One inode may have several names here.
+            inos.sort_unstable();
+            inos.dedup();
+            inos
         };
         let links = of(&|attr| attr.kind == FileType::Symlink);
         let files =
@@ -104,7 +108,6 @@ impl Pages {
         chunks.into_iter().for_each(|list| lists.entry(list.ino).or_default().push(list));
         let mut items = Vec::with_capacity(found.len());
         for (name, ino, attr) in found {
-            // One inode may have several names here.
             let members = self.members(ino, &attr, links.get(&ino), named.get(&ino)).await?;
             let chunks = lists.get(&ino).cloned().unwrap_or_default();
             items.push(Item { name, ino, attr, members, chunks });

@@ -57,10 +57,10 @@ pub trait ScanRecords: Send + Sync {
 
     /// The last number of a kind that was given out; zero if none was.
     async fn last_serial(&self, serial: Serial) -> Result<u64, MetaError>;
-    /// Targets of those of `inos` that are symbolic links.
+    /// Targets of those of `inos`, none of them named twice, that are symbolic links.
     async fn symlinks_of(&self, inos: &[Ino]) -> Result<Vec<(Ino, Bytes)>, MetaError>;
-    /// Extended attributes of `inos`.
+    /// Extended attributes of `inos`, none of them named twice.
     async fn xattrs_of(&self, inos: &[Ino]) -> Result<Vec<Xattr>, MetaError>;
-    /// Chunk lists of `inos`; of each inode by index.
+    /// Chunk lists of `inos`, none of them named twice; of each inode by index.
     async fn chunks_of(&self, inos: &[Ino]) -> Result<Vec<ChunkSlices>, MetaError>;
 }

@@ -75,6 +75,7 @@ async fn volume() -> Meta {
         .xattr(b"user.k", b"v\x00\xff%\"")
         .xattr(b"user.a", b"")
         .link(1, b"second\xff name", f + 2)
+        .link(1, b"beside it", f + 2)
         .link(f + 1, b"third", f + 2)
         .sliced(f, b"shares", f + 3, &[shared, shared])
         .symlink(f, b"link", f + 4, b"a b\xff<>")
