@@ -92,7 +92,13 @@ impl OracleMount {
     #[track_caller]
     pub fn unmount(mut self, rig: &Rig) {
         let point = self.point.to_str().expect("a test's path is text").to_owned();
-        rig.oracle(&self.binary, &["umount", "--flush", &point]);
+        wait_until("nobody uses the mount any more", PATIENCE, || {
+            let output =
+                rig.oracle_command(&self.binary, &["umount", "--flush", &point]).output().expect("the oracle runs");
+            // The kernel may not have let go of what was closed a moment ago.
+            assert!(output.status.success() || said(&output).contains("busy"), "{}", said(&output));
+            output.status.success()
+        });
         self.process.wait(PATIENCE);
     }
 }

@@ -152,7 +152,7 @@ impl Writer {
 
     fn copy_log(&self) -> rusqlite::Result<()> {
         let connection = connect(&self.0.address, Purpose::Write)?;
-        connection.pragma_query(None, "wal_checkpoint(PASSIVE)", |_| Ok(()))
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 }
 

@@ -1,9 +1,10 @@
 //! One file, several programs: locks are waited for within a bound, and commits of others are seen.
 
-use shoal_format::Ino;
+use shoal_format::{FileType, Ino};
+use shoal_meta::testing::sample::attr;
 use shoal_meta_sql::{OpenMode, open};
 use shoal_runtime::{clock, task};
-use shoal_testkit::PATIENCE;
+use shoal_testkit::{PATIENCE, wait_until_async};
 use shoal_types::ErrorKind;
 
 use super::bed::Bed;
@@ -66,4 +67,25 @@ async fn log_left_by_a_killed_program_is_read() {
     assert!(std::fs::metadata(bed.path("copy.db-wal")).unwrap().len() > 0, "the log must hold something");
     let copy = bed.open("copy.db", OpenMode::ReadOnly).await;
     assert!(copy.resolve_path(b"/in/the/log").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_log_is_copied_into_the_database_while_it_is_used() {
+    let bed = Bed::new();
+    bed.volume("v.db").await.close().await;
+    let engine = open(&bed.url("v.db"), OpenMode::ReadWrite).await.unwrap();
+    let length = || std::fs::metadata(bed.path("v.db")).unwrap().len();
+    let before = length();
+    let mut ino = 100;
+    wait_until_async("pages are copied", PATIENCE, async || {
+        for _ in 0..100 {
+            let txn = engine.begin().await.unwrap();
+            txn.insert_attrs(&[(Ino(ino), attr(FileType::Regular, 0o600))]).await.unwrap();
+            txn.commit().await.unwrap();
+            ino += 1;
+        }
+        length() > before
+    })
+    .await;
+    engine.close().await;
 }
