@@ -53,11 +53,8 @@ fn a_file_opened_lately_is_opened_again_as_it_was() {
             assert_eq!(fs::read_to_string(&path).unwrap(), "old");
             fs::write(other.point.join(who), "new and longer").unwrap();
             let seen = fs::read_to_string(&path).unwrap();
-            // JuiceFS drops what it remembers of a file now and then, so that it may look earlier.
-            assert!(
-                seen == sees || who == "theirs" && seen == "new and longer",
-                "{who} with --open-cache {time}: {seen}"
-            );
+            // JuiceFS may show any mixture of the two within that time.
+            assert!(seen == sees || who == "theirs" && time != "0s", "{who} with --open-cache {time}: {seen}");
         }
         // What this mount changes it sees at once, in whatever way.
         let path = both.ours.point.join("ours");

@@ -15,7 +15,7 @@ use super::counter::Guard;
 use super::op::Sync;
 use super::own::Own;
 use super::shared::Racer;
-use super::{Both, FRESH, is_long, pause, seed, until};
+use super::{Both, FRESH, is_long, is_wanted, pause, seed, until};
 use crate::interop::pair::{EngineKind, Pair, look};
 
 /// Others take a client for dead after five of these.
@@ -52,6 +52,9 @@ enum Victim {
 type Counted = [AtomicU64; 2];
 
 fn kill_in_turns(kind: EngineKind) {
+    if !is_wanted() {
+        return;
+    }
     let seed = seed();
     let mut rng = Rng::new(seed);
     let rounds = if is_long() { 30 } else { 2 };
