@@ -1,8 +1,8 @@
-//! Metadata of a volume in a SQL database, in the schema of JuiceFS CE: SQLite today.
+//! Metadata of a volume in a SQL database, in the schema of JuiceFS CE: SQLite, PostgreSQL, MySQL and MariaDB.
 //!
 //! Maps the record primitives of `shoal-meta` to rows (spec section 22) and knows no rule about them. A volume made by the
 //! real client opens unchanged, and both may use it at once: every statement outside a transaction sees the newest commit,
-//! and writers queue for SQLite's one write lock.
+//! and writers of a SQLite file queue for its one write lock.
 
 mod address;
 mod args;
