@@ -170,12 +170,14 @@ impl StoreMetrics {
     /// A look into NVMe ended after `took`; misses of the index, which take no time, are not timed.
     pub(crate) fn nvme_read(&self, look: Look, took: Option<Duration>) {
         self.nvme_reads[look as usize].inc();
-        if look == Look::Corrupt {
-            self.corrupt.inc();
-        }
         if let Some(took) = took {
             self.nvme_read_seconds.observe_duration(took);
         }
+    }
+
+    /// A block was dropped because a read found it damaged.
+    pub(crate) fn dropped_damaged(&self) {
+        self.corrupt.inc();
     }
 
     /// A write of `bytes` succeeded after `took`.

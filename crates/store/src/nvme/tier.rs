@@ -243,8 +243,11 @@ impl NvmeTier {
             Outcome::Gone => (Look::Miss, None),
             Outcome::Late => (Look::Late, None),
             Outcome::Corrupt => {
-                self.index.remove_if(id, |now| *now == at);
-                tracing::debug!(dir = %dir.path.display(), segment = at.segment, start = at.start, "a block failed its checksum and is dropped");
+                // Of several who find it so at once, the scrubber among them, one drops it: a damaged block counts once.
+                if self.index.remove_if(id, |now| *now == at) {
+                    self.metrics.dropped_damaged();
+                    tracing::debug!(dir = %dir.path.display(), segment = at.segment, start = at.start, "a block failed its checksum and is dropped");
+                }
                 (Look::Corrupt, None)
             }
             Outcome::Failed(error) => {
