@@ -150,7 +150,8 @@ async fn rewrite(volume: &Volume, tier: u8, ino: Ino, length: u64) -> anyhow::Re
             let stored = from.get(&key, None, None).await?.collect(BLOCK_BYTES_MAX).await?;
             Ok(to.put(&key, stored).await?)
         })
-        .await
+        .await?;
+    Ok(to.sync().await?)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod model;
 mod op;
+mod ours;
 mod own;
 mod shared;
 mod verdict;

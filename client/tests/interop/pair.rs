@@ -171,7 +171,8 @@ impl Pair {
     #[track_caller]
     pub fn assert_gc_is_clean(&self) {
         self.age_objects();
-        let said = self.juicefs(&["gc", &self.url()]);
+        // Its debug log names the objects.
+        let said = self.juicefs(&["gc", &self.url(), "--verbose"]);
         assert!(said.contains(" 0 leaked (0 bytes)") && said.contains(" 0 skipped (0 bytes)"), "gc finds:\n{said}");
     }
 

@@ -150,6 +150,14 @@ pub enum MetaError {
         /// What a caller may do about it.
         kind: ErrorKind,
     },
+    /// The object store cannot promise that blocks outlive a loss of power.
+    #[error("blocks cannot be made durable: {detail}")]
+    Unsynced {
+        /// What the object store said.
+        detail: String,
+        /// What a caller may do about it.
+        kind: ErrorKind,
+    },
     /// Stored metadata breaks the format.
     #[error("{what}")]
     Corrupt {
@@ -225,7 +233,9 @@ impl MetaError {
             MetaError::Refused { why, .. } => why.kind(),
             MetaError::Lost { .. } => ErrorKind::Denied,
             MetaError::Stopped { .. } => ErrorKind::Cancelled,
-            MetaError::Database { kind, .. } | MetaError::Blocks { kind, .. } => *kind,
+            MetaError::Database { kind, .. } | MetaError::Blocks { kind, .. } | MetaError::Unsynced { kind, .. } => {
+                *kind
+            }
             MetaError::Format(error) => error.kind(),
         }
     }

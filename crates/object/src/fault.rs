@@ -282,6 +282,10 @@ impl ObjectStore for FaultStore {
         self.inner.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.request(Op::Head, key).await?;
         self.inner.head(key).await

@@ -52,6 +52,10 @@ impl ObjectStore for LimitStore {
         self.inner.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         let _permit = permit(&self.reads).await;
         self.inner.head(key).await

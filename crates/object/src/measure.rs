@@ -112,6 +112,10 @@ impl ObjectStore for MeasureStore {
         answer
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.measured(Op::Head, self.inner.head(key)).await
     }

@@ -102,6 +102,10 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         Ok(self.find(key)?.meta)
     }

@@ -130,6 +130,10 @@ impl ObjectStore for OperatorStore {
         write.await.map(|_| ()).map_err(self.failed(Op::Put, key))
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         check_key(key)?;
         let metadata = self.operator.stat(key).await.map_err(self.failed(Op::Head, key))?;

@@ -91,6 +91,10 @@ impl ObjectStore for PaceStore {
         self.inner.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.inner.head(key).await
     }

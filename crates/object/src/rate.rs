@@ -89,6 +89,10 @@ impl ObjectStore for RateStore {
         self.inner.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.inner.head(key).await
     }

@@ -119,6 +119,10 @@ impl ObjectStore for RetryStore {
         self.repeated(Op::Put, key, || self.inner.put(key, data.clone())).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.repeated(Op::Head, key, || self.inner.head(key)).await
     }

@@ -45,6 +45,10 @@ impl ObjectStore for ShardedStore {
         self.store_of(key)?.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        try_join_all(self.stores.iter().map(|store| store.sync())).await.map(|_| ())
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.store_of(key)?.head(key).await
     }

@@ -31,8 +31,14 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Writes object `key`, all or nothing; a reader sees the old object or the new one, never a mixture.
     ///
-    /// Returns once the store calls it durable. Replaces an object that is there.
+    /// Replaces an object that is there. Whether it outlives a loss of power is [`ObjectStore::sync`]'s business.
     async fn put(&self, key: &str, data: Bytes) -> Result<(), ObjectError>;
+
+    /// Returns once everything put through this value before outlives a loss of power.
+    ///
+    /// At once in object stores that are a service: there a put is durable when it is answered. Errors: as `put`; what was
+    /// put is then in doubt.
+    async fn sync(&self) -> Result<(), ObjectError>;
 
     /// Length, ETag and time of object `key`. Errors: `NotFound`, `Denied`, `Unavailable`, `Timeout`.
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError>;

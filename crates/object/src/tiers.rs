@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ObjectStore;
+use crate::{ObjectError, ObjectStore};
 
 /// A store for each tier. Cheap to clone.
 ///
@@ -28,5 +28,14 @@ impl TierStores {
     /// The store to put blocks of a file of `tier` into.
     pub fn of(&self, tier: u8) -> &Arc<dyn ObjectStore> {
         self.others.get(&tier).unwrap_or(&self.default)
+    }
+
+    /// [`ObjectStore::sync`] of all of them.
+    pub async fn sync(&self) -> Result<(), ObjectError> {
+        self.default.sync().await?;
+        for store in self.others.values() {
+            store.sync().await?;
+        }
+        Ok(())
     }
 }

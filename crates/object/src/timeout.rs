@@ -67,6 +67,10 @@ impl ObjectStore for TimeoutStore {
         self.within(Op::Put, key, self.put, self.inner.put(key, data)).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.within(Op::Head, key, self.get, self.inner.head(key)).await
     }

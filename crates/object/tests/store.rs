@@ -10,6 +10,8 @@ mod decorators;
 mod file;
 #[path = "store/http_server.rs"]
 mod http_server;
+#[path = "store/power.rs"]
+mod power;
 #[path = "store/rclone.rs"]
 mod rclone;
 #[path = "store/s3.rs"]

@@ -35,6 +35,10 @@ impl ObjectStore for StagedObjects {
         self.inner.put(key, data).await
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        self.inner.sync().await
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         self.inner.head(key).await
     }

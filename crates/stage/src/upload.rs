@@ -99,5 +99,7 @@ async fn try_store(stage: &Stage, key: &str, path: &str, plain_len: u32) -> Resu
         let codec = stage.0.codec.clone();
         task::blocking("encode", move || codec.encode(plain)).await?
     };
-    Ok(stage.0.objects.put(key, stored).await?)
+    stage.0.objects.put(key, stored).await?;
+    // The staged file, which outlives a loss of power, is removed next.
+    Ok(stage.0.objects.sync().await?)
 }

@@ -3,6 +3,7 @@
 use shoal_cache::CacheError;
 use shoal_format::Ino;
 use shoal_meta::{MetaError, Refusal};
+use shoal_object::ObjectError;
 use shoal_types::ErrorKind;
 
 /// A file operation failed.
@@ -34,6 +35,9 @@ pub enum VfsError {
         /// What happened.
         detail: String,
     },
+    /// The object store cannot promise that what was put into it outlives a loss of power.
+    #[error("what was written may not outlive a loss of power")]
+    Unsynced(#[from] ObjectError),
     /// A write would make the file longer than a file can be.
     #[error("file {ino} cannot be that long")]
     TooLarge {
@@ -69,6 +73,7 @@ impl VfsError {
             VfsError::Meta(error) => error.kind(),
             VfsError::Read { source, .. } => source.kind(),
             VfsError::Write { kind, .. } => *kind,
+            VfsError::Unsynced(error) => error.kind(),
             VfsError::NoInode { .. } => ErrorKind::NotFound,
             VfsError::NotAFile { .. } | VfsError::TooLarge { .. } => ErrorKind::Invalid,
             VfsError::DamagedChunk { .. } => ErrorKind::Corrupt,

@@ -147,6 +147,7 @@ async fn create(
     settings.seal_secrets()?;
     let key = settings.layout().uuid_key();
     objects.put(&key, encrypted).await?;
+    objects.sync().await?;
     match init(url, &settings).await {
         Ok(()) => Ok((settings, Formatted::Created)),
         // Somebody else made the volume meanwhile, and the object is theirs.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use shoal_format::Layout;
 use shoal_meta::{MetaError, SliceStore};
-use shoal_object::ObjectStore;
+use shoal_object::TierStores;
 
 use crate::open::Volume;
 
@@ -16,22 +16,26 @@ const DELETES_AT_ONCE: usize = 8;
 /// Where a volume's blocks are, to delete them.
 #[derive(Debug)]
 struct StoredSlices {
-    objects: Arc<dyn ObjectStore>,
+    tiers: TierStores,
     layout: Layout,
 }
 
 impl Volume {
     /// What deletes the volume's blocks, for [`Session::start_jobs`](shoal_meta::Session::start_jobs).
     pub fn slices(&self) -> Arc<dyn SliceStore> {
-        Arc::new(StoredSlices { objects: self.objects.clone(), layout: self.layout.clone() })
+        Arc::new(StoredSlices { tiers: self.tiers.clone(), layout: self.layout.clone() })
     }
 }
 
 #[async_trait]
 impl SliceStore for StoredSlices {
+    async fn sync(&self) -> Result<(), MetaError> {
+        self.tiers.sync().await.map_err(|error| MetaError::Unsynced { detail: error.to_string(), kind: error.kind() })
+    }
+
     async fn delete_slice(&self, id: u64, size: u32) -> Result<(), MetaError> {
         let keys: Vec<String> = self.layout.blocks(id, size).map(|block| block.object).collect();
-        let deletes: Vec<_> = keys.iter().map(|key| self.objects.delete(key)).collect();
+        let deletes: Vec<_> = keys.iter().map(|key| self.tiers.of(0).delete(key)).collect();
         let done = futures::stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE).try_collect::<()>().await;
         done.map_err(|error| MetaError::Blocks { slice: id, detail: error.to_string(), kind: error.kind() })
     }
@@ -39,8 +43,10 @@ impl SliceStore for StoredSlices {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
-    use shoal_object::memory;
+    use shoal_object::{ObjectStore, memory};
 
     use super::*;
 
@@ -53,7 +59,7 @@ mod tests {
                 objects.put(&block.object, Bytes::from(vec![1; block.len as usize])).await.unwrap();
             }
         }
-        let slices = StoredSlices { objects: objects.clone(), layout };
+        let slices = StoredSlices { tiers: TierStores::new(objects.clone(), BTreeMap::new()), layout };
         slices.delete_slice(7, 150_000).await.unwrap();
         // What is gone counts as deleted.
         slices.delete_slice(7, 150_000).await.unwrap();

@@ -82,7 +82,8 @@ impl Session {
             return Ok(());
         }
         let store = self.slice_store()?;
-        // After a loss of power no record may name what is deleted now.
+        // After a loss of power no record may name what is deleted now, and what took its place must be there.
+        store.sync().await?;
         self.meta().sync().await?;
         let deletions: Vec<_> = dead.iter().map(|slice| delete_slice(store.clone(), *slice)).collect();
         let outcomes = futures::stream::iter(deletions);

@@ -33,6 +33,10 @@ pub(super) struct FakeSlices {
 
 #[async_trait]
 impl SliceStore for FakeSlices {
+    async fn sync(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
+
     async fn delete_slice(&self, id: u64, size: u32) -> Result<(), MetaError> {
         if self.stuck.lock().contains(&id) {
             return Err(MetaError::Blocks { slice: id, detail: "on purpose".into(), kind: ErrorKind::Unavailable });

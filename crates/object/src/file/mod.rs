@@ -1,8 +1,8 @@
 //! Storage `file`: a directory whose files are the objects, laid out as JuiceFS lays them out (volume format 3.4).
 //!
-//! * A put writes `.jfs.<base>.tmp.<random>` beside the target, syncs it, renames it, and syncs the directory: after a
-//!   power cut an object is whole or absent, and a metadata record written after the put never points to nothing.
-//!   (JuiceFS renames without syncing.) A crash can leave such a temporary file; lists never show them.
+//! * A put writes `.jfs.<base>.tmp.<random>` beside the target and renames it: after a crash an object is whole or absent. After a
+//!   loss of power this holds for those that were synced; one that was not can be missing or too short. (JuiceFS never syncs.)
+//!   A crash can leave such a temporary file; lists never show them.
 //! * The directory itself is never made by a put: a bucket that is not mounted must not fill the disk under it.
 //! * ETags are made of inode, length and modification time in nanoseconds: every put makes a new inode, and one that is
 //!   used again has a later time (by the kernel's clock tick, up to 4 ms before Linux 6.13). An open body keeps serving
@@ -14,6 +14,7 @@
 
 mod entry;
 mod list;
+mod unsynced;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,6 +33,7 @@ use shoal_types::ErrorKind;
 use self::{
     entry::{TEMP_PREFIX, is_temporary, object_meta},
     list::list_dir,
+    unsynced::{Unsynced, sync_dir},
 };
 use crate::{
     ObjectBody, ObjectEntry, ObjectError, ObjectMeta, ObjectStore, Op,
@@ -50,13 +52,14 @@ const READ_BYTES: u64 = 4 << 20;
 pub(crate) struct FileStore {
     root: Arc<Path>,
     name: Arc<str>,
+    unsynced: Unsynced,
 }
 
 impl FileStore {
     /// `root` need not exist yet: calls then say `NotFound` and name it.
     pub(crate) fn new(root: PathBuf) -> FileStore {
         let name = format!("directory {}", root.display());
-        FileStore { root: root.into(), name: name.into() }
+        FileStore { root: root.into(), name: name.into(), unsynced: Unsynced::default() }
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, ObjectError> {
@@ -136,8 +139,14 @@ impl ObjectStore for FileStore {
     }
 
     async fn put(&self, key: &str, data: Bytes) -> Result<(), ObjectError> {
-        let (root, target) = (self.root.clone(), self.path(key)?);
-        self.blocking(Op::Put, key, move || write_whole(&root, &target, &data)).await
+        let (root, target, unsynced) = (self.root.clone(), self.path(key)?, self.unsynced.clone());
+        let write = move || write_whole(&root, &target, &data).map(|()| unsynced.add(target));
+        self.blocking(Op::Put, key, write).await
+    }
+
+    async fn sync(&self) -> Result<(), ObjectError> {
+        let (root, unsynced) = (self.root.clone(), self.unsynced.clone());
+        self.blocking(Op::Put, "", move || unsynced.sync(&root)).await
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
@@ -252,8 +261,7 @@ fn write_whole(root: &Path, target: &Path, data: &[u8]) -> io::Result<()> {
         // The first error is the one that counts.
         let _ = fs::remove_file(&temp);
     }
-    written?;
-    sync_dir(dir)
+    written
 }
 
 fn write_new(root: &Path, dir: &Path, temp: &Path, data: &[u8]) -> io::Result<()> {
@@ -266,8 +274,7 @@ fn write_new(root: &Path, dir: &Path, temp: &Path, data: &[u8]) -> io::Result<()
         }
         other => other?,
     };
-    file.write_all(data)?;
-    file.sync_data()
+    file.write_all(data)
 }
 
 /// Makes the directories between `root`, which must exist, and `dir`, each durable in its parent.
@@ -282,12 +289,4 @@ fn make_dirs(root: &Path, dir: &Path) -> io::Result<()> {
         sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     }
     Ok(())
-}
-
-/// Makes the directory's names durable. File systems without that notion (some FUSE, SMB) say `Unsupported` or EINVAL.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    match File::open(dir)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(()),
-        other => other,
-    }
 }

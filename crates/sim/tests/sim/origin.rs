@@ -128,6 +128,10 @@ impl ObjectStore for Access {
         Err(self.unavailable(Op::Put, key))
     }
 
+    async fn sync(&self) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         Err(self.unavailable(Op::Head, key))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use shoal_format::{Attr, Ino};
 use shoal_meta::{ChunkSlices, MetaError, Written};
 use shoal_runtime::clock;
@@ -15,6 +16,8 @@ use crate::writers::Writers;
 
 /// Records from which on a list may be what is full when the database says that something is.
 const FULL_RECORDS_MIN: u32 = 2000;
+/// Objects of one slice that are deleted at once.
+const DELETES_AT_ONCE: usize = 8;
 
 /// What became of slices that were to be recorded.
 enum Outcome {
@@ -45,7 +48,7 @@ impl Vfs {
             self.start_uploads(writers, inode, uploads);
             match front {
                 Front::Commit(batch) => self.commit(writers, inode, batch).await,
-                Front::Failed(slice) => self.delete_blocks(writers, &[slice]),
+                Front::Failed(slice) => self.delete_blocks(writers, &[slice]).await,
                 Front::Wait(until) => wait(inode, until).await,
                 Front::Empty => return,
             }
@@ -84,7 +87,7 @@ impl Vfs {
             Outcome::DoneBefore => self.look_again(inode).await,
             Outcome::Refused(error) => {
                 self.give_up(inode, &error);
-                self.delete_blocks(writers, slices);
+                self.delete_blocks(writers, slices).await;
             }
             Outcome::Unknown(error) => self.give_up(inode, &error),
         }
@@ -147,22 +150,20 @@ impl Vfs {
     }
 
     /// Removes the objects of slices that no record will ever name. What cannot be removed is left for `gc`.
-    fn delete_blocks(&self, writers: &Arc<Writers>, slices: &[Ready]) {
+    async fn delete_blocks(&self, writers: &Writers, slices: &[Ready]) {
         let records = slices.iter().map(|slice| slice.record).filter(|record| record.id != 0);
         let keys = records.flat_map(|record| self.block_names().keys(record.id, record.size)).collect();
-        self.delete_objects(writers, keys);
+        self.delete_objects(writers, keys).await;
     }
 
-    /// Removes objects in the background.
-    pub(super) fn delete_objects(&self, writers: &Arc<Writers>, keys: Vec<String>) {
-        let writers = Arc::clone(writers);
-        self.spawn("delete blocks", async move {
-            for key in keys {
-                if let Err(error) = writers.objects().delete(&key).await {
-                    tracing::debug!(key, %error, "an object nobody needs stays");
-                }
+    /// Removes objects that no record names. Waited for: a process that ends meanwhile leaves them for ever.
+    pub(super) async fn delete_objects(&self, writers: &Writers, keys: Vec<String>) {
+        let delete = async |key: String| {
+            if let Err(error) = writers.objects().delete(&key).await {
+                tracing::debug!(key, %error, "an object nobody needs stays");
             }
-        });
+        };
+        futures::stream::iter(keys).for_each_concurrent(DELETES_AT_ONCE, delete).await;
     }
 
     /// This process changed the file: it looks like `after` now. If it looked like `before` until then and `chunks` are given, only

@@ -96,8 +96,11 @@ impl Vfs {
         let map = map.ok_or(VfsError::DamagedChunk { ino, index })?;
         let id = writers.session.new_slice().await?;
         let keys = self.block_names().keys(id, plan.size);
-        if let Err(error) = self.store_compacted(writers, ino, &plan, &map, id).await {
-            self.delete_objects(writers, keys);
+        let stored = self.store_compacted(writers, ino, &plan, &map, id).await;
+        // What is replaced may be durable: so must be what replaces it.
+        let durable = async { stored.and(Ok(writers.tiers.sync().await?)) };
+        if let Err(error) = durable.await {
+            self.delete_objects(writers, keys).await;
             return Err(error);
         }
         // Where this fails the exchange may have taken place all the same: in doubt the objects stay.
@@ -111,7 +114,7 @@ impl Vfs {
                 Ok(Some(plan))
             }
             Compacted::TooLate => {
-                self.delete_objects(writers, keys);
+                self.delete_objects(writers, keys).await;
                 Ok(None)
             }
         }
@@ -160,6 +163,10 @@ impl Vfs {
 
     /// Deletes the objects of slices that nothing names, then their records. What fails is found by the hourly job.
     async fn delete_dead(&self, writers: &Writers, dead: Vec<SliceRef>) {
+        // After a loss of power no record may name what is deleted now.
+        if dead.is_empty() || self.meta().sync().await.is_err() {
+            return;
+        }
         let mut deleted = Vec::new();
         for slice in dead {
             let keys = self.block_names().keys(slice.id, slice.size);

@@ -76,12 +76,11 @@ impl Vfs {
         file.failure().map_or(Ok(()), Err)
     }
 
-    /// Waits until what the volume holds outlives a loss of power. Errors: the database's disk refuses.
+    /// Waits until what the volume holds outlives a loss of power: objects, then what names them. Errors: a disk refuses.
     pub async fn sync(&self) -> Result<(), VfsError> {
-        match self.is_writable() {
-            true => Ok(self.meta().sync().await?),
-            false => Ok(()),
-        }
+        let Some(writers) = self.writers() else { return Ok(()) };
+        writers.tiers.sync().await?;
+        Ok(self.meta().sync().await?)
     }
 
     /// [`Vfs::flush`] of whatever handles `ino` has open here; what failed is told to them, not to the caller.

@@ -75,6 +75,30 @@ async fn a_compaction_that_cannot_be_stored_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_compaction_that_comes_too_late_has_left_nothing_when_it_ends() {
+    let bed = Bed::with(Settings { trash_days: 1, block_size: 64, ..sample::settings() }).await;
+    let (first, late) = (bed.client().await, bed.client().await);
+    let file = first.open(bed.ino).await;
+    for n in 0..3u64 {
+        first.write(&file, n * 1000, &seeded_bytes(n, 2 * BLOCK)).await;
+        first.vfs.flush(&file).await.unwrap();
+    }
+    bed.store.delay(Op::Delete, Duration::from_secs(1));
+    let gate = bed.store.hold_gets();
+    let compacts = async { late.vfs.compact(bed.ino, 0).await.unwrap() };
+    // Who wrote the blocks has them in memory.
+    let overtakes = async {
+        gate.reached(1).await;
+        first.vfs.compact(bed.ino, 0).await.unwrap().expect("there is something to compact");
+        gate.release();
+    };
+    let (compacted, ()) = futures::join!(compacts, overtakes);
+    assert!(compacted.is_none(), "the records it read are gone");
+    // Those of three writes, which wait in the trash, and those of the one compaction.
+    assert_eq!(bed.objects().await.len(), 3 * 2 + 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_is_compacted_also_if_each_line_is_written_by_a_process_of_its_own() {
     let bed = Bed::new().await;
     let client = bed.client().await;

@@ -256,6 +256,8 @@ impl<'a> Planner<'a> {
         if entries.is_empty() && batch.links.is_empty() {
             return Ok(());
         }
+        // No record may outlive a loss of power that its objects do not.
+        self.volume.tiers.sync().await?;
         self.volume.meta.import(ImportBatch { entries, links: batch.links, first_inode: self.first_inode }).await?;
         self.counts.files.fetch_add(done.files, Ordering::Relaxed);
         self.report.files += done.files;
