@@ -1,7 +1,7 @@
 //! Both clients at work on one volume at once, at random, in every database: then both see one tree, which is the one that must be,
 //! and nobody finds anything wrong with it.
 //!
-//! `SHOAL_SEED` repeats what a seed does; `SHOAL_LONG` makes it last, and without it or `SHOAL_MIXED` only faults are tried.
+//! `SHOAL_TEST_SEED` chooses what is done; `SHOAL_LONG` makes it last.
 
 mod counter;
 mod crash;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shoal_runtime::clock;
-use shoal_testkit::skipped;
+use shoal_testkit::test_seed;
 
 use self::counter::Guard;
 use self::op::Sync;
@@ -50,24 +50,6 @@ fn both_work_at_once_on_mariadb() {
 #[test]
 fn both_work_at_once_on_redis() {
     work_and_judge(EngineKind::Redis, EngineKind::Postgres);
-}
-
-/// Of what happens at random.
-fn seed() -> u64 {
-    let given = std::env::var("SHOAL_SEED").ok().map(|text| text.parse().expect("SHOAL_SEED is a number"));
-    let seed = given.unwrap_or_else(|| clock::unix_now().as_nanos() as u64);
-    println!("SHOAL_SEED={seed}");
-    seed
-}
-
-/// Whether what runs at random runs at all. Some runs end with objects that `gc` finds leaked; until it is known which client leaves
-/// them, this runs on demand.
-fn is_wanted() -> bool {
-    let wanted = is_long() || std::env::var_os("SHOAL_MIXED").is_some();
-    if !wanted {
-        skipped("both clients at random on one volume: only with SHOAL_MIXED=1 or SHOAL_LONG=1");
-    }
-    wanted
 }
 
 /// Whether it lasts.
@@ -134,10 +116,7 @@ impl Pair {
 
 /// Lets both work, and then judge.
 fn work_and_judge(kind: EngineKind, other: EngineKind) {
-    if !is_wanted() {
-        return;
-    }
-    let seed = seed();
+    let seed = test_seed("both at work");
     let steps = if is_long() { 5_000 } else { 150 };
     let Some(both) = Both::new(kind, &[], &[]) else { return };
     let mut own = [

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use serde_json::Value;
-use shoal_testkit::{PATIENCE, Rng, wait_until};
+use shoal_testkit::{PATIENCE, Rng, test_seed, wait_until};
 
 use super::counter::Guard;
 use super::op::Sync;
 use super::own::Own;
 use super::shared::Racer;
-use super::{Both, FRESH, is_long, is_wanted, pause, seed, until};
+use super::{Both, FRESH, is_long, pause, until};
 use crate::interop::pair::{EngineKind, Pair, look};
 
 /// Others take a client for dead after five of these.
@@ -52,10 +52,7 @@ enum Victim {
 type Counted = [AtomicU64; 2];
 
 fn kill_in_turns(kind: EngineKind) {
-    if !is_wanted() {
-        return;
-    }
-    let seed = seed();
+    let seed = test_seed("killed clients");
     let mut rng = Rng::new(seed);
     let rounds = if is_long() { 30 } else { 2 };
     let Some(mut both) = Both::new(kind, &["--trash-days", "0"], &HEARTBEAT) else { return };

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use shoal_runtime::clock;
-use shoal_testkit::{ChildGuard, PATIENCE, RedisServer, SqlKind, SqlServer, have_command, skipped};
+use shoal_testkit::{ChildGuard, PATIENCE, RedisServer, SqlKind, SqlServer, have_command, skipped, test_seed};
 
 use super::op::Sync;
 use super::own::{Own, Trouble};
-use super::{FRESH, is_long, pause, seed, until};
+use super::{FRESH, is_long, pause, until};
 use crate::interop::pair::Pair;
 use crate::interop::writing::PLAIN;
 use crate::rig::Mount;
@@ -139,7 +139,7 @@ struct AtWork {
 impl AtWork {
     /// Mounts the volume by a command that `change` may change.
     fn begin(pair: Pair, change: impl FnOnce(&mut Command)) -> AtWork {
-        let seed = seed();
+        let seed = test_seed("faults");
         let flags = [&FRESH[..], &["--writable", "--heartbeat", "1"]].concat();
         let (mut command, point) = pair.rig.mount_command("ours", &pair.url(), &[], &flags);
         change(&mut command);

@@ -1,10 +1,12 @@
 //! Mounts of ours that race for the same names: every count of use is right afterwards, without a check that repairs it. (With a
 //! JuiceFS among them it need not be: 1.4.2 counts after its transactions.)
 
+use shoal_testkit::test_seed;
+
 use super::op::Sync;
 use super::own::Own;
 use super::shared::{QUOTA, Racer};
-use super::{FRESH, is_long, seed};
+use super::{FRESH, is_long};
 use crate::interop::pair::{EngineKind, Pair, look};
 use crate::interop::writing::PLAIN;
 
@@ -29,7 +31,7 @@ fn mounts_of_ours_that_race_count_right_on_redis() {
 }
 
 fn race_and_judge(kind: EngineKind) {
-    let seed = seed();
+    let seed = test_seed("mounts of ours");
     let steps = if is_long() { 5_000 } else { 150 };
     let Some(pair) = Pair::on(kind, &format!("ours-{kind:?}").to_lowercase()) else { return };
     pair.juicefs_formats(&PLAIN, &[]);
