@@ -111,13 +111,30 @@ fn both_dump_the_same_bytes() {
     );
 }
 
+/// Limits a user and a group.
+fn limit_owners(pair: &Pair) {
+    pair.juicefs(&["quota", "set", &pair.url(), "--uid", "7", "--inodes", "9001"]);
+    pair.juicefs(&["quota", "set", &pair.url(), "--gid", "8", "--capacity", "23"]);
+}
+
+/// Asserts that a volume that was loaded has these limits. (JuiceFS's `quota check` passes over the trash, which its mounts charge.)
+#[track_caller]
+fn assert_owners_are_limited(pair: &Pair, url: &str) {
+    for (owner, limit) in [(["--uid", "7"], " 9,001 "), (["--gid", "8"], " 23 GiB ")] {
+        let said = pair.juicefs(&["quota", "get", url, owner[0], owner[1]]);
+        assert!(said.contains(limit), "{owner:?}: {said}");
+    }
+}
+
 #[test]
 fn what_juicefs_dumps_we_load() {
     let Some((pair, seen)) = filled("loads", &[]) else { return };
     pair.juicefs(&["quota", "set", &pair.url(), "--path", "/d", "--capacity", "1", "--inodes", "1000"]);
+    limit_owners(&pair);
     pair.juicefs(&["dump", &pair.url(), "dump.json", "--keep-secret-key"]);
     let ours = pair.rig.url("ours");
     pair.shoal(&["load", &ours, "dump.json"]);
+    assert_owners_are_limited(&pair, &ours);
     let mount = pair.rig.mount("ours", &ours, &[], &[]);
     seen.assert_same(&look(&mount.point), "what was dumped");
     mount.unmount(&pair.rig);
@@ -139,9 +156,11 @@ fn what_juicefs_dumps_we_load() {
 #[test]
 fn what_we_dump_juicefs_loads() {
     let Some((pair, seen)) = filled("dumped", &[]) else { return };
+    limit_owners(&pair);
     pair.shoal(&["dump", &pair.url(), "dump.json.gz", "--keep-secret-key"]);
     let theirs = pair.rig.url("theirs-loaded");
     pair.juicefs(&["load", &theirs, "dump.json.gz"]);
+    assert_owners_are_limited(&pair, &theirs);
     let mount = pair.mounted_by_juicefs("their-copy", &theirs);
     seen.assert_same(&look(&mount.point), "what was dumped");
     mount.unmount(&pair.rig);
@@ -158,6 +177,7 @@ fn binary_dumps_load_in_both() {
     run(Command::new("setfattr").args(["-x", "user.e"]).arg(edit.point.join("d/a")));
     let seen = look(&edit.point);
     edit.unmount(&pair.rig);
+    limit_owners(&pair);
     let (ours, theirs) = (pair.rig.url("ours"), pair.rig.url("theirs-db"));
     pair.juicefs(&["dump", &pair.url(), "theirs.bin", "--binary", "--keep-secret-key"]);
     pair.shoal(&["dump", &pair.url(), "ours.bin", "--binary", "--keep-secret-key"]);
@@ -176,6 +196,7 @@ fn binary_dumps_load_in_both() {
     assert_eq!(without_counters(stat("ours.bin")), without_counters(stat("theirs.bin")));
     assert_eq!(numbers(&pair.shoal(&["load", "theirs.bin", "--binary", "--stat"])), stat("theirs.bin"));
     for url in [&ours, &theirs] {
+        assert_owners_are_limited(&pair, url);
         let mount = pair.rig.mount("view", url, &[], &[]);
         seen.assert_same(&look(&mount.point), url);
         mount.unmount(&pair.rig);

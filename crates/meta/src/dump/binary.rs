@@ -56,6 +56,8 @@ pub(crate) mod kind {
     pub(crate) const ACL: Kind = (11, "acl", 12);
     pub(crate) const DIR_USAGE: Kind = (12, "stat", 10);
     pub(crate) const QUOTA: Kind = (13, "quota", 11);
+    pub(crate) const USER_QUOTA: Kind = (13, "quota", 15);
+    pub(crate) const GROUP_QUOTA: Kind = (13, "quota", 16);
     pub(crate) const PARENT: Kind = (14, "parent", 6);
 }
 use kind::Kind;
@@ -203,14 +205,18 @@ impl Segments<'_> {
     }
 
     async fn use_of_it(&mut self) -> Result<(), MetaError> {
-        let quotas = self.records.quotas(QuotaKind::Dir).await?;
-        let quota = |quota: &Quota| {
-            let limits =
-                Message::default().int(1, quota.key.number()).signed(2, quota.max_space).signed(3, quota.max_inodes);
-            limits.signed(4, quota.used_space).signed(5, quota.used_inodes)
-        };
-        if !quotas.is_empty() {
-            self.batch(kind::QUOTA, quotas.iter().map(quota)).await?;
+        let kinds = [kind::QUOTA, kind::USER_QUOTA, kind::GROUP_QUOTA];
+        for (of, kind) in [QuotaKind::Dir, QuotaKind::User, QuotaKind::Group].into_iter().zip(kinds) {
+            let quotas = self.records.quotas(of).await?;
+            let message = |quota: &Quota| {
+                let key = Message::default().int(1, quota.key.number());
+                let limits = key.signed(2, quota.max_space).signed(3, quota.max_inodes);
+                // Zero, which is not written, is a directory.
+                limits.signed(4, quota.used_space).signed(5, quota.used_inodes).int(6, of as u64)
+            };
+            if !quotas.is_empty() {
+                self.batch(kind, quotas.iter().map(message)).await?;
+            }
         }
         table!(self, kind::DIR_USAGE, scan_dir_usage, |(dir, usage)| {
             let message = Message::default().int(1, dir.0).signed(2, usage.length);

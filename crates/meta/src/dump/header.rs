@@ -11,7 +11,7 @@ use super::text::go_escapes;
 use crate::engine::{Records, Serial};
 use crate::error::MetaError;
 use crate::meta::Meta;
-use crate::quota::QuotaKind;
+use crate::quota::{Quota, QuotaKind};
 use crate::record::{Counter, IdKind};
 
 /// Records read at once.
@@ -20,9 +20,6 @@ const PAGE: usize = 1000;
 pub(super) async fn write(meta: &Meta, keep_secrets: bool, out: &mut Sink) -> Result<(), MetaError> {
     let records = meta.engine().records();
     let mut settings = meta.settings().await?;
-    if settings.user_group_quota {
-        tracing::warn!("quotas of users and groups are not part of the dump");
-    }
     if !keep_secrets {
         settings.remove_secrets();
     }
@@ -97,19 +94,19 @@ async fn deleted_files(records: &dyn Records, out: &mut Sink) -> Result<(), Meta
     out.put(end).await
 }
 
+/// Limits by the text of their numbers, as Go sorts keys; nothing where there are none. Users and groups have use without them.
 async fn quotas(records: &dyn Records, out: &mut Sink) -> Result<(), MetaError> {
-    let dirs = records.quotas(QuotaKind::Dir).await?;
-    let limits = |max_space, max_inodes| json!({ "maxSpace": max_space, "maxInodes": max_inodes });
-    let dirs = dirs.iter().map(|quota| (quota.key.number().to_string(), limits(quota.max_space, quota.max_inodes)));
-    limits_of(out, "Quotas", dirs.collect()).await
-}
-
-/// Limits by the text of their numbers, as Go sorts keys; nothing where there are none.
-async fn limits_of(out: &mut Sink, name: &str, limits: BTreeMap<String, Value>) -> Result<(), MetaError> {
-    match limits.is_empty() {
-        true => Ok(()),
-        false => member(out, name, &Value::Object(Map::from_iter(limits)), ",\n").await,
+    for (name, kind) in [("Quotas", QuotaKind::Dir), ("UserQuotas", QuotaKind::User), ("GroupQuotas", QuotaKind::Group)]
+    {
+        let quotas = records.quotas(kind).await?;
+        let limited = quotas.iter().filter(|quota| kind == QuotaKind::Dir || quota.is_limited());
+        let limits = |quota: &Quota| json!({ "maxSpace": quota.max_space, "maxInodes": quota.max_inodes });
+        let sorted: BTreeMap<_, _> = limited.map(|quota| (quota.key.number().to_string(), limits(quota))).collect();
+        if !sorted.is_empty() {
+            member(out, name, &Value::Object(Map::from_iter(sorted)), ",\n").await?;
+        }
     }
+    Ok(())
 }
 
 /// A member of the outermost object, as Go indents it.

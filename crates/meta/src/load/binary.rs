@@ -213,13 +213,9 @@ impl Reader {
                 let usage = DirUsage { length: record.signed(2), space: record.signed(3), inodes: record.signed(4) };
                 batch.usage.push((record.ino(1), usage));
             }
-            (13, 11) => self.totals.quotas.push(Quota {
-                key: QuotaKey::Dir(record.ino(1)),
-                max_space: record.signed(2),
-                max_inodes: record.signed(3),
-                used_space: record.signed(4),
-                used_inodes: record.signed(5),
-            }),
+            (13, 11) => self.quota(QuotaKey::Dir(record.ino(1)), record),
+            (13, 15) => self.quota(QuotaKey::User(owner(record)?), record),
+            (13, 16) => self.quota(QuotaKey::Group(owner(record)?), record),
             (14, _) => {
                 let (ino, parent, count) = (record.ino(1), record.ino(2), record.signed(3));
                 batch.parents.push(ParentCount { ino, parent, count });
@@ -228,6 +224,16 @@ impl Reader {
             _ => {}
         }
         Ok(())
+    }
+
+    fn quota(&mut self, key: QuotaKey, record: &Record<'_>) {
+        self.totals.quotas.push(Quota {
+            key,
+            max_space: record.signed(2),
+            max_inodes: record.signed(3),
+            used_space: record.signed(4),
+            used_inodes: record.signed(5),
+        });
     }
 
     fn counter(&mut self, record: &Record<'_>) {
@@ -276,4 +282,9 @@ impl Reader {
         let totals = std::mem::take(&mut self.totals);
         self.send(Found::End(totals))
     }
+}
+
+/// The user or group of a quota.
+fn owner(record: &Record<'_>) -> Result<u32, MetaError> {
+    u32::try_from(record.int(1)).map_err(|_| wrong("a quota is of an impossible user or group"))
 }

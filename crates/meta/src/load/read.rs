@@ -108,12 +108,8 @@ impl<R: BufRead> Reader<R> {
                     let limits: Option<BTreeMap<u64, DumpedLimits>> = self.pull.value()?;
                     self.limits = limits.unwrap_or_default();
                 }
-                "UserQuotas" | "GroupQuotas" => {
-                    let limits: Option<BTreeMap<u64, DumpedLimits>> = self.pull.value()?;
-                    if limits.is_some_and(|limits| !limits.is_empty()) {
-                        tracing::warn!(%name, "these limits are left out; set them again");
-                    }
-                }
+                "UserQuotas" => self.owners(QuotaKey::User)?,
+                "GroupQuotas" => self.owners(QuotaKey::Group)?,
                 "FSTree" => self.tree(Ino::ROOT)?,
                 "Trash" => self.tree(Ino::TRASH)?,
                 _ => drop(self.pull.value::<serde::de::IgnoredAny>()?),
@@ -121,6 +117,15 @@ impl<R: BufRead> Reader<R> {
         }
         self.pull.end()?;
         self.finish(counters)
+    }
+
+    /// Limits of users or groups; their use is counted at the end.
+    fn owners(&mut self, key: fn(u32) -> QuotaKey) -> Result<(), MetaError> {
+        let limits: Option<BTreeMap<u32, DumpedLimits>> = self.pull.value()?;
+        let quota =
+            |(id, DumpedLimits { max_space, max_inodes })| Quota { max_space, max_inodes, ..Quota::unlimited(key(id)) };
+        self.totals.quotas.extend(limits.unwrap_or_default().into_iter().map(quota));
+        Ok(())
     }
 
     fn setting(&mut self) -> Result<(), MetaError> {

@@ -60,6 +60,8 @@ async fn volume() -> Meta {
     engine.set_acl(3, rule.clone());
     engine.set_acl(9, AclRule { other: Some(1), ..rule });
     engine.set_quota(Quota { max_space: 1 << 30, ..Quota::unlimited(QuotaKey::Dir(Ino(f))) });
+    engine.set_quota(Quota { max_inodes: 900, ..Quota::unlimited(QuotaKey::User(7)) });
+    engine.set_quota(Quota { max_space: 2 << 30, ..Quota::unlimited(QuotaKey::Group(8)) });
     let (mut with_acl, mut dir) = (attr(FileType::Regular, 0o674), attr(FileType::Directory, 0o2755));
     with_acl.access_acl = 3;
     with_acl.tier = 2;
@@ -111,6 +113,8 @@ fn comparable(text: &str) -> String {
 pub(super) async fn a_dump_loads_into_any_engine_and_dumps_again_the_same(case: &Case) {
     let source = volume().await;
     let text = dumped(&source, &DumpOptions::default()).await;
+    let limits = "\"UserQuotas\": {\n    \"7\": {\n      \"maxSpace\": -1,\n      \"maxInodes\": 900\n";
+    assert!(text.contains(limits), "{text}");
     let names = AtomicU64::default();
     let loaded = load_json(&case.meta, Cursor::new(text.clone().into_bytes()), &names).await;
     assert_eq!(case.ok(loaded), case.ok(source.settings().await));
