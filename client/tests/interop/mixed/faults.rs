@@ -126,7 +126,11 @@ fn a_clock_that_is_set_harms_nothing_that_is_stored() {
     }
     beside.assert_seen_at(&at_work.mount.point, "ours");
     theirs.unmount(&at_work.pair.rig);
-    at_work.end().assert_sound();
+    let names = at_work.own.each_ref().map(|own| own.name);
+    let pair = at_work.end();
+    names.iter().for_each(|name| pair.assert_counted(name));
+    pair.count_anew("/beside");
+    pair.assert_sound();
 }
 
 /// A mount of ours with some programs at work in it, each in a directory of its own.
