@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Make and show the certificates of a group
     Cert(crate::cert::Args),
     /// Mount a volume, for reading unless --writable is given
-    Mount(crate::mount::Args),
+    Mount(Box<crate::mount::Args>),
     /// Unmount a volume
     Umount(crate::umount::Args),
     /// Show the nodes of a ring, and the setting of a volume

@@ -36,6 +36,7 @@ mod squash_options;
 mod staging;
 mod stats;
 mod status;
+mod store_options;
 mod summary;
 mod table;
 mod target;
@@ -77,7 +78,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Format(args) => format::run(args).await,
             Command::Import(args) => import::run(args).await,
             Command::Cert(args) => cert::run(args),
-            Command::Mount(args) => mount::run(args).await,
+            Command::Mount(args) => mount::run(*args).await,
             Command::Umount(args) => umount::run(args),
             Command::Status(args) => status::run(args).await,
             Command::Node(args) => node::run(args).await,

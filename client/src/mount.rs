@@ -24,6 +24,7 @@ use crate::mount_state::{MountState, VERSION};
 use crate::options::{Period, RingArgs};
 use crate::squash_options::SquashArgs;
 use crate::staging::Staging;
+use crate::store_options::StoreArgs;
 use crate::umount::{detach, is_mounted};
 use crate::write_options::WriteArgs;
 
@@ -105,6 +106,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     looks: LookArgs,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     writing: WriteArgs,
     /// Mount for reading only, which is the default so far
     #[arg(long, conflicts_with = "writable")]
@@ -174,7 +177,7 @@ async fn serve(
 /// The volume, its cache and its files, and the client that changes it; nothing is mounted yet.
 async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Attached, Option<Session>)> {
     let access = if args.writing.writable { Access::Write } else { Access::Read };
-    let open = OpenOptions { object: args.writing.object_options(), ..OpenOptions::new(access) };
+    let open = OpenOptions { object: args.store.options(), bucket: args.store.bucket(), ..OpenOptions::new(access) };
     let mut volume = Volume::open(&args.meta_url, &open, registry).await?;
     let mut session = None;
     if args.writing.writable {

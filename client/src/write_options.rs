@@ -1,13 +1,12 @@
-//! Flags of `mount` about what is written, and about how much goes over the wire.
+//! Flags of `mount` about what is written.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
 use shoal_meta::Session;
-use shoal_object::ObjectOptions;
 use shoal_types::ByteSize;
-use shoal_volume::{BYTES_PER_S_OF_MBPS, Hours, StageOptions, Writing};
+use shoal_volume::{Hours, StageOptions, Writing};
 
 use crate::options::Period;
 
@@ -23,15 +22,6 @@ pub(crate) struct WriteArgs {
     /// Blocks on their way to the object store at once
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     max_uploads: u32,
-    /// Requests for objects in flight at once
-    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    max_downloads: u32,
-    /// Most megabits a second sent to the object store, 0 for as many as the volume's setting says
-    #[arg(long, default_value_t = 0, value_name = "MBPS")]
-    upload_limit: u32,
-    /// Most megabits a second received from the object store, 0 for as many as the volume's setting says
-    #[arg(long, default_value_t = 0, value_name = "MBPS")]
-    download_limit: u32,
     /// Keep written blocks on this host's disk first, synced, and store them later
     #[arg(long, requires = "writable")]
     writeback: bool,
@@ -63,16 +53,6 @@ pub(crate) struct WriteArgs {
 }
 
 impl WriteArgs {
-    /// How the object store is used.
-    pub(crate) fn object_options(&self) -> ObjectOptions {
-        ObjectOptions {
-            max_concurrent: self.max_downloads as usize,
-            upload_bytes_per_s: u64::from(self.upload_limit) * BYTES_PER_S_OF_MBPS,
-            download_bytes_per_s: u64::from(self.download_limit) * BYTES_PER_S_OF_MBPS,
-            ..ObjectOptions::default()
-        }
-    }
-
     /// How what `session` writes is staged.
     pub(crate) fn stage_options(&self) -> anyhow::Result<StageOptions> {
         let ratio = self.free_space_ratio;

@@ -166,3 +166,22 @@ fn a_mount_tells_what_it_does() {
     }
     ours.unmount(&pair.rig);
 }
+
+#[test]
+fn objects_are_reached_where_the_mount_is_told() {
+    let Some(pair) = Pair::with_tree("bucket", &[], small_tree) else { return };
+    let moved = pair.rig.path("moved");
+    fs::rename(pair.objects(), &moved).unwrap();
+    // JuiceFS wants the slash here.
+    let there = &format!("{}/", moved.display());
+    let flags = ["--bucket", there, "--get-timeout", "5s", "--put-timeout", "5", "--io-retries", "2", "--writable"];
+    let ours = pair.shoal_mount("ours", &flags);
+    fs::write(ours.point.join("new"), b"new").unwrap();
+    let theirs = pair.juicefs_mount("theirs", &["--bucket", there]);
+    assert_eq!(fs::read(theirs.point.join("new")).unwrap(), b"new");
+    shape(&theirs.point).assert_same(&shape(&ours.point), "what is there");
+    theirs.unmount(&pair.rig);
+    ours.unmount(&pair.rig);
+    let said = pair.rig.refused(&mut pair.rig.mount_command("lost", &pair.url(), &[], &[]).0);
+    assert!(said.contains(pair.objects().to_str().unwrap()), "the setting is what it was: {said}");
+}

@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// Limits and patience of the object store client.
     pub object: ObjectOptions,
+    /// Where the objects are, in the place of the bucket in the volume's setting, which stays as it is.
+    pub bucket: Option<String>,
     /// Passphrase of the private key; the environment variable `JFS_RSA_PASSPHRASE` by default.
     pub passphrase: Option<String>,
 }
@@ -57,6 +59,7 @@ impl OpenOptions {
         OpenOptions {
             access,
             object: ObjectOptions::default(),
+            bucket: None,
             passphrase: std::env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()),
         }
     }
@@ -97,7 +100,9 @@ impl Volume {
         settings.check_client_as(role)?;
         let codec = settings.codec(options.passphrase.as_deref())?;
         let layout = settings.layout();
-        let tiers = open_tiers(&settings, &limited(&settings, &options.object), registry)?;
+        let reached =
+            Settings { bucket: options.bucket.clone().unwrap_or(settings.bucket.clone()), ..settings.clone() };
+        let tiers = open_tiers(&reached, &limited(&settings, &options.object), registry)?;
         let objects = tiers.of(0).clone();
         shoal_object::probe(&*objects).await?;
         let origin = OriginId::of_volume(&settings.uuid);
