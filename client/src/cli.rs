@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Import(crate::import::Args),
     /// Make and show the certificates of a group
     Cert(crate::cert::Args),
-    /// Mount a volume, for reading unless --writable is given
+    /// Mount a volume
     Mount(Box<crate::mount::Args>),
     /// Unmount a volume
     Umount(crate::umount::Args),

@@ -1,4 +1,4 @@
-//! `shoal mount`: a volume as a directory, read-only for now.
+//! `shoal mount`: a volume as a directory.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
@@ -38,8 +38,8 @@ const READY: &str = "shoal mount ready";
 const SUBDIR_MODE: u16 = 0o777;
 
 /// What `-o` takes. The first ones are how every mount of this version is; they are taken because scripts and fstab name them.
-const OPTIONS_KNOWN: [&str; 10] =
-    ["ro", "noatime", "nodev", "nosuid", "default_permissions", "allow_other", "exec", "noexec", "sync", "async"];
+const OPTIONS_KNOWN: [&str; 11] =
+    ["ro", "rw", "noatime", "nodev", "nosuid", "default_permissions", "allow_other", "exec", "noexec", "sync", "async"];
 
 /// Set for the process that the background form starts.
 const BACKGROUND_VARIABLE: &str = "SHOAL_MOUNT_IN_BACKGROUND";
@@ -109,10 +109,13 @@ pub(crate) struct Args {
     store: StoreArgs,
     #[command(flatten)]
     writing: WriteArgs,
-    /// Mount for reading only, which is the default so far
-    #[arg(long, conflicts_with = "writable")]
+    /// Mount for reading only: neither the database nor the object store is changed
+    #[arg(long)]
     read_only: bool,
-    /// Mount this directory of the volume as if it were all of it; with --writable it is made where it is missing
+    /// What a preview wanted to be told; mounts are writable unless they are read-only
+    #[arg(long, hide = true, conflicts_with = "read_only")]
+    writable: bool,
+    /// Mount this directory of the volume as if it were all of it; it is made where it is missing, unless --read-only is given
     #[arg(long, value_name = "DIR")]
     subdir: Option<String>,
     /// Take no part in the volume's periodic work: emptying the trash, cleaning up behind clients that died
@@ -174,13 +177,20 @@ async fn serve(
     serve_until_done(mounted, shutdown).await
 }
 
+impl Args {
+    /// `--read-only`, or `ro` as fstab says it.
+    fn is_read_only(&self) -> bool {
+        self.read_only || self.options.iter().any(|option| option == "ro")
+    }
+}
+
 /// The volume, its cache and its files, and the client that changes it; nothing is mounted yet.
 async fn attach(args: &Args, registry: &Registry) -> anyhow::Result<(Volume, Attached, Option<Session>)> {
-    let access = if args.writing.writable { Access::Write } else { Access::Read };
+    let access = if args.is_read_only() { Access::Read } else { Access::Write };
     let open = OpenOptions { object: args.store.options(), bucket: args.store.bucket(), ..OpenOptions::new(access) };
     let mut volume = Volume::open(&args.meta_url, &open, registry).await?;
     let mut session = None;
-    if args.writing.writable {
+    if !args.is_read_only() {
         let dir_time_slack = args.writing.dir_time_slack();
         volume.stage(&args.writing.stage_options()?, registry).await?;
         let joined = join(args, &volume).await?;
@@ -228,7 +238,7 @@ async fn root_of(args: &Args, volume: &Volume) -> anyhow::Result<Ino> {
     let Some(path) = &args.subdir else { return Ok(Ino::ROOT) };
     let found = match volume.meta.resolve_path(path.as_bytes()).await? {
         Some(found) => found,
-        None if args.writing.writable => {
+        None if !args.is_read_only() => {
             volume.meta.mkdir_p(path.as_bytes(), MkdirP { mode: SUBDIR_MODE, ..MkdirP::default() }).await?
         }
         None => bail!("--subdir {path}: there is no such directory in volume `{}`", volume.settings.name),
@@ -283,7 +293,7 @@ fn state(args: &Args, volume: &Volume, mountpoint: &Path, metrics: Option<Socket
         certs: args.ring.certs.as_ref().map(std::path::absolute).transpose()?,
         metrics: metrics.map(|addr| addr.to_string()),
         subdir: args.subdir.clone().map_or_else(String::new, |path| format!("/{}", path.trim_matches('/'))),
-        read_only: !args.writing.writable,
+        read_only: args.is_read_only(),
         staging: volume.stage.as_ref().map(|stage| stage.dir().to_owned()),
         log: in_background()
             .then(|| args.log.clone().unwrap_or_else(default_log))
@@ -308,14 +318,12 @@ fn fuse_options(
     state: &MountState,
 ) -> anyhow::Result<FuseOptions> {
     let mut extra = args.options.clone();
-    if extra.iter().any(|option| option == "rw") {
-        bail!("-o rw: this version mounts read-only; a preview of writing is --writable");
-    }
     if let Some(unknown) = extra.iter().find(|option| !OPTIONS_KNOWN.contains(&option.as_str())) {
         bail!("-o {unknown}: not an option of this version; known are {}", OPTIONS_KNOWN.join(", "));
     }
-    if args.writing.writable && extra.iter().any(|option| option == "ro") {
-        bail!("-o ro contradicts --writable");
+    let has = |name: &str| extra.iter().any(|option| option == name);
+    if args.is_read_only() && (args.writable || has("rw")) {
+        bail!("the mount cannot be both read-only and writable: give --read-only or -o ro, or -o rw");
     }
     if volume.settings.enable_acl && args.squash.squash().is_some() {
         bail!(
@@ -325,7 +333,7 @@ fn fuse_options(
     }
     let is_root = rustix::process::geteuid().is_root();
     let allow_other = is_root || extra.iter().any(|option| option == "allow_other");
-    extra.retain(|option| option != "allow_other" && option != "ro");
+    extra.retain(|option| !["allow_other", "ro", "rw"].contains(&option.as_str()));
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     Ok(FuseOptions {
         mountpoint,

@@ -13,9 +13,6 @@ use crate::options::Period;
 /// Names and defaults are JuiceFS's where it has the option.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct WriteArgs {
-    /// Mount for reading and writing: a preview
-    #[arg(long)]
-    pub writable: bool,
     /// Of --memory, what is for bytes that are written and not stored yet [default: a quarter of it]
     #[arg(long, value_name = "SIZE")]
     buffer_size: Option<ByteSize>,
@@ -23,7 +20,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     max_uploads: u32,
     /// Keep written blocks on this host's disk first, synced, and store them later
-    #[arg(long, requires = "writable")]
+    #[arg(long, conflicts_with = "read_only")]
     writeback: bool,
     /// Where blocks wait to be stored, a directory for each volume [default: /var/lib/shoal, or ~/.shoal/stage]
     #[arg(long, value_name = "DIR")]
@@ -48,7 +45,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, default_value = "100ms", value_name = "TIME")]
     skip_dir_mtime: Period,
     /// Offer written blocks to their owners on the ring
-    #[arg(long, requires_all = ["writable", "join"])]
+    #[arg(long, requires = "join", conflicts_with = "read_only")]
     fill_group: bool,
 }
 

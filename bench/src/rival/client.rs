@@ -53,7 +53,7 @@ impl Client {
             }
             Program::Shoal(path) => {
                 let mut mount = Command::new(path);
-                mount.args(["mount", meta]).arg(&point).args(["--writable", "--metrics", "none"]);
+                mount.args(["mount", meta]).arg(&point).args(["--metrics", "none"]);
                 mount
             }
         };

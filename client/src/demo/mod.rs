@@ -172,7 +172,7 @@ impl Demo {
         let point = self.work.path.join(format!("mount-{number}"));
         std::fs::create_dir_all(&point)?;
         let mut command = Spawned::command("shoal")?;
-        command.args(["--log-level", "warn", "mount", &self.url()]).arg(&point);
+        command.args(["--log-level", "warn", "mount", "--read-only", &self.url()]).arg(&point);
         command.args(["--metrics", "none", "--memory", &MOUNT_MEMORY.to_string(), "--join", &join.join(",")]);
         command.arg("--certs").arg(self.certs("client"));
         self.processes.mounted(&point);

@@ -178,7 +178,7 @@ fn the_background_form_returns_once_it_serves_and_tells_why_it_does_not() {
     assert!(said.contains("missing.db"), "{said}");
     let said = rig.refused(&mut mount(&volume.url, &point));
     assert!(said.contains("in use"), "{said}");
-    let said = rig.refused(mount(&volume.url, &rig.path("other")).arg("--log-level=error").args(["-o", "rw"]));
+    let said = rig.refused(mount(&volume.url, &rig.path("other")).arg("--log-level=error").args(["-o", "ro,rw"]));
     assert!(said.contains("read-only"), "{said}");
 
     kill_process(pid, Signal::TERM).expect("its process runs");

@@ -82,7 +82,7 @@ fn mountpoints_and_rings_that_cannot_be_used() {
     };
     says(&mount(&rig.path("nowhere"), &[]), &["nowhere", "No such file"]);
     says(&mount(&file, &[]), &["file", "not a directory"]);
-    says(&mount(&point, &["-o", "rw"]), &["rw", "read-only"]);
+    says(&mount(&point, &["-o", "rw", "--read-only"]), &["-o rw", "read-only"]);
     says(&mount(&point, &["--metrics", "nonsense"]), &["nonsense", "ADDR:PORT"]);
     says(&mount(&point, &["--metrics", &nodes[0].metrics.to_string()]), &["metrics", "in use"]);
     says(&mount(&point, &["--peer-timeout=-1"]), &["--peer-timeout", "-1"]);

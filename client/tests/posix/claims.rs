@@ -16,7 +16,7 @@ const GIB: u64 = 1 << 30;
 const MANY: usize = 10_000;
 
 /// Times a rename is looked at.
-const RENAMES: usize = 3;
+const RENAMES: usize = 10;
 
 /// A file of 2 GiB in blocks of 4 MiB, of which those from `written` on are there, 16 MiB of them.
 fn large_file(bed: &Bed, written: u64) -> File {

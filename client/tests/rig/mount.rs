@@ -71,6 +71,10 @@ impl Rig {
             // For the same reason: a node that is merely slow for the machine's sake is waited for.
             command.args(["--hedge-budget", "0"]);
         }
+        if !["--writable", "--read-only", "-o"].iter().any(|flag| flags.contains(flag)) {
+            // Who writes says so.
+            command.arg("--read-only");
+        }
         if !nodes.is_empty() {
             command.args(["--join", &join_list(nodes)]).arg("--certs").arg(self.path("client"));
         }
