@@ -13,8 +13,9 @@ BENCH ?= limits
 
 # Suites that start real processes and mounts: after all others, and one test at a time, so that two loaded cores suffice.
 PROCESS_SUITES := $(sort $(basename $(notdir $(wildcard client/tests/*.rs))))
-# Of these, those that mostly wait: each test has a network of its own, so some run at once.
+# Of these, those that wait much, for links and for clients that start: some of their tests run at once.
 WAITING_SUITES := netns
+HALF_WAITING_SUITES := interop
 OTHER_SUITES := $(filter-out $(PROCESS_SUITES),$(sort $(basename $(notdir \
 	$(wildcard crates/*/tests/*.rs cache-node/tests/*.rs client/fuse/tests/*.rs bench/tests/*.rs)))))
 
@@ -50,7 +51,8 @@ unit: ## run every test that starts no process of ours
 
 suites: ## run the suites that start nodes and mounts
 	$(CARGO) build --workspace --bins --tests
-	$(CARGO) test --workspace $(patsubst %,--test %,$(filter-out $(WAITING_SUITES),$(PROCESS_SUITES))) -- --test-threads=1
+	$(CARGO) test --workspace $(patsubst %,--test %,$(filter-out $(WAITING_SUITES) $(HALF_WAITING_SUITES),$(PROCESS_SUITES))) -- --test-threads=1
+	$(CARGO) test --workspace $(HALF_WAITING_SUITES:%=--test %) -- --test-threads=2
 	$(CARGO) test --workspace $(WAITING_SUITES:%=--test %) -- --test-threads=4
 
 # In this order whatever -j says: cheap refusals first, processes last.
