@@ -16,8 +16,6 @@ mod links;
 mod net;
 #[path = "netns/nodes.rs"]
 mod nodes;
-#[path = "netns/origin.rs"]
-mod origin;
 #[path = "netns/origins.rs"]
 mod origins;
 #[path = "netns/reader.rs"]

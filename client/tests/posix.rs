@@ -7,6 +7,7 @@ mod rig;
 mod posix {
     mod bed;
     mod claims;
+    mod engines;
     mod holes;
     mod power;
     mod programs;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Signal;
-use shoal_testkit::{ChildGuard, PATIENCE, wait_until};
+use shoal_testkit::{ChildGuard, PATIENCE};
 
 use super::pair::{Keys, Pair, Recipe};
 use crate::rig::Mount;
+use crate::rig::lock_scenes::{Closing, Meeting, lose_a_mount};
 use crate::rig::locker::Locker;
 use crate::rig::oracle::OracleMount;
 
@@ -31,14 +32,18 @@ impl Three {
     }
 
     /// Every two mounts that may meet, but JuiceFS's twice.
-    fn pairs(&self) -> [(&'static str, PathBuf, PathBuf); 4] {
-        let [one, two] = [0, 1].map(|n| self.ours[n].point.clone());
-        let theirs = self.theirs.point.clone();
+    fn meetings(&self) -> [Meeting; 4] {
+        let [one, two] = [0, 1].map(|n| &self.ours[n].point);
+        let theirs = &self.theirs.point;
+        let meeting = |who, here: &PathBuf, there: &PathBuf| {
+            let closing = if there == theirs { Closing::GivesItsOwnBack } else { Closing::GivesAllBack };
+            Meeting { who, here: here.clone(), there: there.clone(), closing }
+        };
         [
-            ("one-mount", one.clone(), one.clone()),
-            ("two-mounts", one.clone(), two),
-            ("ours-then-JuiceFS", one.clone(), theirs.clone()),
-            ("JuiceFS-then-ours", theirs, one),
+            meeting("one-mount", one, one),
+            meeting("two-mounts", one, two),
+            meeting("ours-then-JuiceFS", one, theirs),
+            meeting("JuiceFS-then-ours", theirs, one),
         ]
     }
 
@@ -54,92 +59,21 @@ impl Three {
 #[test]
 fn whole_files_are_locked_across_mounts() {
     let Some(three) = Three::new("flock", &[]) else { return };
-    for (who, here, there) in three.pairs() {
-        println!("{who}");
-        // A file of its own: the kernel may still know the last one, in the trash by now, by its name.
-        let (mut a, mut b) = (Locker::on(&here.join(who)), Locker::on(&there.join(who)));
-        a.does("flock f sh nb");
-        b.does("flock f sh nb");
-        b.is_refused("flock f ex");
-        a.does("flock f un");
-        b.does("flock f ex nb");
-        a.is_refused("flock f sh");
-        // The other kind of lock is another matter.
-        a.does("lockf f ex 0 0 nb");
-        a.does("lockf f un 0 0");
-        a.waits("flock f ex");
-        b.does("flock f un");
-        assert_eq!(a.answer(), "ok");
-        // A copy of the descriptor keeps the lock; the last one to be closed gives it back.
-        a.does("dup f g");
-        a.does("close f");
-        b.is_refused("flock f sh");
-        b.waits("flock f sh");
-        a.does("close g");
-        assert_eq!(b.answer(), "ok");
-    }
+    three.meetings().iter().for_each(Meeting::lock_whole_files);
     three.end();
 }
 
 #[test]
 fn ranges_are_locked_across_mounts() {
     let Some(three) = Three::new("plock", &[]) else { return };
-    for (who, here, there) in three.pairs() {
-        println!("{who}");
-        // A file of its own: the kernel may still know the last one, in the trash by now, by its name.
-        let (mut a, mut b) = (Locker::on(&here.join(who)), Locker::on(&there.join(who)));
-        let a_pid = if here == there { a.child.id() } else { 0 };
-        a.does("lockf f ex 0 100 nb");
-        a.does("lockf f sh 10 10 nb");
-        a.does("lockf f un 90 0");
-        b.does("lockf f sh 10 10 nb");
-        b.does("lockf f ex 90 0 nb");
-        b.is_refused("lockf f sh 5 10");
-        b.is_refused("lockf f ex 10 1");
-        assert_eq!(b.says("getlk f sh 15 20"), format!("= ex 20 70 {a_pid}"));
-        assert_eq!(b.says("getlk f sh 10 10"), "= un");
-        b.does("lockf f un 10 10");
-        b.waits("lockf f ex 0 20");
-        a.does("lockf f un 0 20");
-        assert_eq!(b.answer(), "ok");
-        a.is_refused("lockf f sh 19 1");
-        // The whole file: not to be taken for flock(2).
-        a.waits("lockf f ex 0 0");
-        if there == three.theirs.point {
-            // JuiceFS gives ranges back with the descriptor they were locked through only.
-            b.does("lockf f un 0 0");
-        } else {
-            // Closing any descriptor of the file gives every range of the process back.
-            b.does(&format!("open other {}", there.join(who).display()));
-            b.does("close other");
-        }
-        assert_eq!(a.answer(), "ok");
-        b.is_refused("lockf f sh 1000000 1");
-        b.does("flock f ex nb");
-        a.does("close f");
-        b.does("lockf f sh 0 0 nb");
-    }
+    three.meetings().iter().for_each(Meeting::lock_ranges);
     three.end();
 }
 
 #[test]
 fn a_process_that_is_killed_gives_its_locks_back_and_stops_waiting() {
     let Some(three) = Three::new("lock-kill", &[]) else { return };
-    for (who, here, there) in three.pairs() {
-        println!("{who}");
-        for lock in ["flock f ex", "lockf f ex 0 0", "lockf f ex 7 9"] {
-            let (mut a, mut b) = (Locker::on(&here.join("f")), Locker::on(&there.join("f")));
-            a.does(lock);
-            b.waits(lock);
-            let mut c = Locker::on(&here.join("f"));
-            c.waits(lock);
-            // One that waits.
-            c.signal(Signal::KILL);
-            wait_until("a killed process ends", PATIENCE, || matches!(c.child.try_wait(), Ok(Some(_))));
-            a.signal(Signal::KILL);
-            assert_eq!(b.answer(), "ok", "{lock}");
-        }
-    }
+    three.meetings().iter().for_each(Meeting::lose_a_process);
     three.end();
 }
 
@@ -248,18 +182,10 @@ fn who_gets_a_lock_sees_what_its_last_holder_wrote() {
 #[test]
 fn locks_of_a_mount_that_was_killed_are_released_by_the_others() {
     let Some(mut three) = Three::new("lock-crash", &[]) else { return };
-    let (dead, alive, theirs) = (&three.ours[0].point, three.ours[1].point.clone(), three.theirs.point.clone());
-    let mut holder = Locker::on(&dead.join("f"));
-    holder.does("flock f ex");
-    holder.does("lockf f ex 0 9");
-    let (mut b, mut c) = (Locker::on(&alive.join("f")), Locker::on(&theirs.join("f")));
-    b.waits("flock f ex");
-    c.waits("lockf f ex 0 0");
-    three.ours[0].process.kill();
-    assert_eq!((b.answer(), c.answer()), ("ok".to_owned(), "ok".to_owned()));
-    drop((holder, b, c));
+    let [dead, alive] = &mut three.ours;
+    lose_a_mount(dead, [&alive.point, &three.theirs.point]);
     let [one, two] = three.ours;
-    three.pair.rig.ok(three.pair.rig.shoal().args(["umount", "--force"]).arg(&one.point));
+    one.detach(&three.pair.rig);
     two.unmount(&three.pair.rig);
     three.theirs.unmount(&three.pair.rig);
 }

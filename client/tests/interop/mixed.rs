@@ -24,10 +24,10 @@ use self::counter::Guard;
 use self::op::Sync;
 use self::own::Own;
 use self::shared::{QUOTA, Racer};
-use super::pair::{EngineKind, Pair, look};
+use super::pair::{Pair, look};
 use super::writing::PLAIN;
-use crate::rig::Mount;
 use crate::rig::oracle::OracleMount;
+use crate::rig::{EngineKind, Mount};
 
 /// Kernel caches off: what one client did, the other shows at once.
 const FRESH: [&str; 6] = ["--attr-cache", "0", "--entry-cache", "0", "--dir-entry-cache", "0"];

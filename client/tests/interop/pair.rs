@@ -7,10 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use shoal_meta::Engine;
 use shoal_meta_sql::OpenMode;
 use shoal_runtime::clock;
-use shoal_testkit::{RedisServer, Snapshot, SqlKind, SqlServer, have_command, snapshot};
+use shoal_testkit::{Snapshot, have_command, snapshot};
 
 use crate::rig::oracle::{OracleMount, juicefs};
-use crate::rig::{Mount, Rig};
+use crate::rig::{EngineKind, Mount, Rig};
 
 /// Name of every volume here.
 pub const VOLUME: &str = "interop";
@@ -24,15 +24,6 @@ pub struct Pair {
     pub juicefs: PathBuf,
     /// The metadata URL of the volume.
     url: String,
-}
-
-/// Where a volume keeps its metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
-    Sqlite,
-    Postgres,
-    MariaDb,
-    Redis,
 }
 
 /// How a volume keeps its objects.
@@ -67,7 +58,7 @@ impl Pair {
     /// The same with metadata in `kind`.
     pub fn on(kind: EngineKind, name: &str) -> Option<Pair> {
         let (juicefs, rig) = (juicefs()?, Rig::new(name)?);
-        let url = fresh_url(&rig, kind, VOLUME)?;
+        let url = rig.fresh_url(kind, VOLUME)?;
         Some(Pair { rig, juicefs, url })
     }
 
@@ -78,7 +69,7 @@ impl Pair {
 
     /// URL of an empty database of `kind`; `None`, and a loud word, where there is no such server.
     pub fn fresh_url(&self, kind: EngineKind, name: &str) -> Option<String> {
-        fresh_url(&self.rig, kind, name)
+        self.rig.fresh_url(kind, name)
     }
 
     /// The metadata URL of the volume.
@@ -192,15 +183,6 @@ impl Pair {
             }
         }
     }
-}
-
-fn fresh_url(rig: &Rig, kind: EngineKind, name: &str) -> Option<String> {
-    Some(match kind {
-        EngineKind::Sqlite => rig.url(name),
-        EngineKind::Postgres => SqlServer::shared(SqlKind::Postgres)?.fresh_url(),
-        EngineKind::MariaDb => SqlServer::shared(SqlKind::MariaDb)?.fresh_url(),
-        EngineKind::Redis => RedisServer::shared()?.fresh_url(),
-    })
 }
 
 /// Whether a log line of JuiceFS says that something is wrong with the volume.

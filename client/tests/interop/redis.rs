@@ -2,10 +2,11 @@
 
 use super::import::load_and_look;
 use super::names::compare_histories;
-use super::pair::{EngineKind, Pair};
+use super::pair::Pair;
 use super::removal::restore_both_ways;
 use super::tree::Everything;
 use super::writing::{PLAIN, take_turns, write_and_read};
+use crate::rig::EngineKind;
 
 #[test]
 fn names_and_attributes_on_redis_are_those_of_juicefs() {

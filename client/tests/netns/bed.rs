@@ -11,9 +11,9 @@ use shoal_testkit::{ChildGuard, InNamespace, PATIENCE, wait_until};
 
 use crate::counters::{Counters, Source};
 use crate::net::{Host, Net};
-use crate::origin::Origin;
 use crate::reader::{Files, Found, Reader};
 use crate::rig::node::metric;
+use crate::rig::origin::Origin;
 use crate::rig::{Mount, Node, NodeOptions, Rig};
 
 /// Hosts of nodes.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::bed::{Bed, MOUNTS, lasting};
-use crate::origin::Trouble;
 use crate::reader::Files;
+use crate::rig::origin::Trouble;
 
 /// A trouble, what it is called, and which share of the GETs meets it: every so-manieth.
 type Case = (&'static str, Trouble, u64);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use shoal_testkit::{have_command, skipped};
 
@@ -10,7 +11,7 @@ use crate::rig::oracle::juicefs;
 use crate::rig::{Mount, Rig, output_within, said};
 
 /// Longest run of one tool on a loaded machine.
-const TOOL_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+pub const TOOL_MAX: Duration = Duration::from_secs(600);
 /// Name of every volume here.
 pub const VOLUME: &str = "posix";
 /// Small blocks, so that little data is many of them.
@@ -20,7 +21,7 @@ pub const SMALL_BLOCKS: [&str; 2] = ["--block-size", "256K"];
 pub struct Bed {
     pub rig: Rig,
     pub mount: Mount,
-    url: String,
+    pub url: String,
 }
 
 impl Bed {
@@ -43,6 +44,11 @@ impl Bed {
         Bed { rig, mount, url: url.to_owned() }
     }
 
+    /// The volume mounted for writing a second time, on the new directory `name`, with these further flags.
+    pub fn mount_again(&self, name: &str, flags: &[&str]) -> Mount {
+        self.rig.mount(name, &self.url, &[], &[&["--writable"], flags].concat())
+    }
+
     /// A path in the mount.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.mount.point.join(name)
@@ -58,8 +64,14 @@ impl Bed {
     /// Runs a tool; panics with what it said unless it succeeds. Returns its standard output.
     #[track_caller]
     pub fn run(&self, command: &mut Command) -> String {
+        self.run_within(command, TOOL_MAX)
+    }
+
+    /// The same for one that may take as long as `limit`.
+    #[track_caller]
+    pub fn run_within(&self, command: &mut Command, limit: Duration) -> String {
         let shown = format!("{command:?}");
-        let output = output_within(command, TOOL_MAX);
+        let output = output_within(command, limit);
         assert!(output.status.success(), "{shown} failed\n{}", said(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -69,9 +81,9 @@ impl Bed {
         self.rig.objects(VOLUME)
     }
 
-    /// Unmounts, and has the oracle look for lost blocks and wrong directories.
+    /// Unmounts, and has the oracle look for lost blocks and wrong directories. Returns the rig, for who wants to look on.
     #[track_caller]
-    pub fn finish(self) {
+    pub fn finish(self) -> Rig {
         let Bed { rig, mount, url } = self;
         mount.unmount(&rig);
         if let Some(juicefs) = juicefs() {
@@ -79,6 +91,7 @@ impl Bed {
             let complaints = said.lines().filter(|line| line.contains("<ERROR>") || line.contains("<FATAL>"));
             assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new(), "fsck complains");
         }
+        rig
     }
 }
 

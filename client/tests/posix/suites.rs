@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use shoal_testkit::test_seed;
 
-use super::bed::{Bed, built_tool, config, have_tool};
+use super::bed::{Bed, TOOL_MAX, built_tool, config, have_tool};
 
+/// Longest that an operation of fsx takes on average, on a loaded machine.
+const OPERATION_MAX: Duration = Duration::from_millis(30);
 /// Seconds dbench runs.
 const DBENCH_SECONDS: &str = "3";
 
@@ -36,17 +39,18 @@ fn fsx_finds_no_wrong_byte() {
     let Some(tool) = built_tool("fsx") else { return };
     let Some(bed) = Bed::new("fsx") else { return };
     for seed in [1, test_seed("fsx") as u32] {
-        run_fsx(&bed, &tool, seed, "1500");
+        run_fsx(&bed, &tool, seed, 1500);
     }
     bed.finish();
 }
 
 /// Runs that many operations of fsx on a new file.
-pub fn run_fsx(bed: &Bed, tool: &Path, seed: u32, operations: &str) {
+pub fn run_fsx(bed: &Bed, tool: &Path, seed: u32, operations: u32) {
     println!("seed {seed}");
     let mut command = Command::new(tool);
-    command.arg("-q").arg("-f").arg(config("fsx.toml")).args(["-S", &seed.to_string(), "-N", operations]);
-    bed.run(command.arg(bed.path(format!("file-{seed}"))));
+    command.arg("-q").arg("-f").arg(config("fsx.toml")).args(["-S", &seed.to_string(), "-N", &operations.to_string()]);
+    let limit = TOOL_MAX.max(OPERATION_MAX * operations);
+    bed.run_within(command.arg(bed.path(format!("file-{seed}"))), limit);
 }
 
 #[test]

@@ -4,10 +4,13 @@
 
 #![allow(dead_code, unused_imports, reason = "each suite uses its own part of the rig")]
 
+pub mod engine;
+pub mod lock_scenes;
 pub mod locker;
 pub mod mount;
 pub mod node;
 pub mod oracle;
+pub mod origin;
 pub mod s3;
 
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use shoal_runtime::clock;
 use shoal_testkit::{PATIENCE, TestDir, have_fuse, have_root, skipped};
 
+pub use engine::EngineKind;
 pub use mount::Mount;
 pub use node::{Node, NodeOptions};
 

@@ -16,7 +16,8 @@ use super::op::Sync;
 use super::own::Own;
 use super::shared::Racer;
 use super::{Both, FRESH, is_long, pause, until};
-use crate::interop::pair::{EngineKind, Pair, look};
+use crate::interop::pair::{Pair, look};
+use crate::rig::EngineKind;
 
 /// Others take a client for dead after five of these.
 const HEARTBEAT: [&str; 2] = ["--heartbeat", "1"];

@@ -7,8 +7,9 @@ use super::op::Sync;
 use super::own::Own;
 use super::shared::{QUOTA, Racer};
 use super::{FRESH, is_long};
-use crate::interop::pair::{EngineKind, Pair, look};
+use crate::interop::pair::{Pair, look};
 use crate::interop::writing::PLAIN;
+use crate::rig::EngineKind;
 
 #[test]
 fn mounts_of_ours_that_race_count_right_on_sqlite() {

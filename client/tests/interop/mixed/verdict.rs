@@ -2,7 +2,8 @@
 
 use shoal_testkit::Snapshot;
 
-use super::super::pair::{EngineKind, Pair, look};
+use super::super::pair::{Pair, look};
+use crate::rig::EngineKind;
 
 impl Pair {
     /// Asserts that nobody finds anything wrong with the volume, which nobody has mounted.

@@ -1,4 +1,4 @@
-//! An S3 server in memory for the hosts of one test: it keeps count of what it is asked and misbehaves on request.
+//! An S3 server in memory for one test: it keeps count of what it is asked and misbehaves on request.
 //!
 //! It knows what volumes need of S3 (put, get with ranges, head, delete, list) and believes every signature.
 
@@ -19,6 +19,8 @@ const OBJECT_MAX: usize = 64 << 20;
 const BLOCKS: &str = "/chunks/";
 /// How often a trickling body sends a piece.
 const TRICKLE_TICK: Duration = Duration::from_millis(100);
+/// How often it is looked whether a PUT is still to be held.
+const HOLD_TICK: Duration = Duration::from_millis(10);
 
 /// What the server does to GETs of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,19 @@ pub enum Trouble {
     Delay(Duration),
 }
 
+/// What the server does to PUTs of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutTrouble {
+    /// Takes them.
+    None,
+    /// Answers with this status and this code of S3.
+    Refuse(u16, &'static str),
+    /// Takes the block and hangs up without an answer.
+    Lose,
+    /// Says nothing until the trouble is over, and takes the block then.
+    Hold,
+}
+
 /// A running server; it ends with the value.
 pub struct Origin {
     listener: TcpListener,
@@ -53,6 +68,9 @@ struct State {
     gets: HashMap<String, u64>,
     /// Of these, how many met trouble.
     troubled: u64,
+    put_trouble: PutTrouble,
+    /// PUTs of blocks that met trouble.
+    troubled_puts: u64,
     /// Bytes of blocks sent to each host.
     sent: HashMap<Ipv4Addr, u64>,
 }
@@ -90,6 +108,8 @@ impl Origin {
             one_in: 1,
             gets: HashMap::new(),
             troubled: 0,
+            put_trouble: PutTrouble::None,
+            troubled_puts: 0,
             sent: HashMap::new(),
         }));
         let (accepting, shared) = (listener.try_clone().expect("a second handle"), state.clone());
@@ -132,6 +152,17 @@ impl Origin {
     /// GETs that met trouble.
     pub fn troubled(&self) -> u64 {
         lock(&self.state).troubled
+    }
+
+    /// From now on every PUT of a block meets `trouble`, and those that do are counted anew.
+    pub fn trouble_puts(&self, trouble: PutTrouble) {
+        let mut state = lock(&self.state);
+        (state.put_trouble, state.troubled_puts) = (trouble, 0);
+    }
+
+    /// PUTs that met the latest trouble.
+    pub fn troubled_puts(&self) -> u64 {
+        lock(&self.state).troubled_puts
     }
 
     /// Bytes of blocks sent to hosts other than `readers`.
@@ -267,10 +298,41 @@ fn head(stream: &TcpStream, request: &Request, state: &Mutex<State>) -> io::Resu
 }
 
 fn put(stream: &TcpStream, request: Request, state: &Mutex<State>) -> io::Result<()> {
+    let trouble = put_trouble(&request, state);
+    match trouble {
+        PutTrouble::Refuse(status, code) => return error(stream, &format!("{status} Trouble"), code),
+        PutTrouble::Hold => until_over(stream, state)?,
+        PutTrouble::None | PutTrouble::Lose => {}
+    }
     let kept = request.headers.iter().filter(|(name, _)| name.starts_with("x-amz-meta-"));
     let meta = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     lock(state).objects.insert(request.key, Stored { body: Arc::new(request.body), meta });
-    answer(stream, "200 OK", "ETag: \"put\"\r\n", b"")
+    match trouble {
+        PutTrouble::Lose => Err(io::ErrorKind::ConnectionAborted.into()),
+        _ => answer(stream, "200 OK", "ETag: \"put\"\r\n", b""),
+    }
+}
+
+/// What a PUT is met with, and counted if it is trouble.
+fn put_trouble(request: &Request, state: &Mutex<State>) -> PutTrouble {
+    let mut state = lock(state);
+    if !request.key.contains(BLOCKS) {
+        return PutTrouble::None;
+    }
+    state.troubled_puts += u64::from(state.put_trouble != PutTrouble::None);
+    state.put_trouble
+}
+
+/// Waits until PUTs are held no more. Errors: the client hangs up first.
+fn until_over(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    while lock(state).put_trouble == PutTrouble::Hold {
+        if matches!(stream.peek(&mut [0]), Ok(0)) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        pause(HOLD_TICK);
+    }
+    stream.set_nonblocking(false)
 }
 
 fn list(stream: &TcpStream, request: &Request, state: &Mutex<State>) -> io::Result<()> {
