@@ -12,4 +12,5 @@ mod posix {
     mod power;
     mod programs;
     mod suites;
+    mod uploads;
 }

@@ -167,8 +167,9 @@ impl ShoalFs {
             match made.await {
                 Ok((ino, attr, opened)) => {
                     let ttl = fs.options().attr_ttl.min(fs.entry_ttl(&attr));
-                    let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                    reply.created(&ttl, &file_attr(ino, &attr), GENERATION, fs.opened_file(opened.file), flags);
+                    let handle = fs.opened_file(opened.file, flags);
+                    let kept = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                    reply.created(&ttl, &file_attr(ino, &attr), GENERATION, handle, kept);
                 }
                 Err(error) => reply.error(fs.failed("create", parent.0, &error)),
             }

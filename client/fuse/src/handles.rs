@@ -15,13 +15,29 @@ use crate::access_log::LogReader;
 /// One open handle.
 pub(crate) enum Handle {
     /// A regular file of the volume.
-    File(Arc<OpenFile>),
+    File(Arc<OpenFile>, Purpose),
     /// A directory, with its entries as they were when it was opened.
     Dir(DirHandle),
     /// A virtual file, with its content as it was when it was opened.
     Virtual(Vec<u8>),
     /// The access log from when it was opened.
     Log(LogReader),
+}
+
+/// What a file was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be read only: its close waits for nothing that others write.
+    Reading,
+    /// To be written too, if only through memory that is mapped.
+    Writing,
+}
+
+impl Purpose {
+    /// What open(2) with `flags` is for.
+    pub(crate) fn of_open(flags: i32) -> Purpose {
+        if flags & libc::O_ACCMODE == libc::O_RDONLY { Purpose::Reading } else { Purpose::Writing }
+    }
 }
 
 /// An open directory.
@@ -88,6 +104,13 @@ impl LockedHandles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_file_is_opened_for_is_told_by_its_flags() {
+        assert_eq!(Purpose::of_open(libc::O_RDONLY | libc::O_CREAT | libc::O_SYNC), Purpose::Reading);
+        assert_eq!(Purpose::of_open(libc::O_WRONLY | libc::O_APPEND), Purpose::Writing);
+        assert_eq!(Purpose::of_open(libc::O_RDWR), Purpose::Writing);
+    }
 
     #[test]
     fn owners_are_known_until_their_handle_is_gone() {

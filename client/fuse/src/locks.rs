@@ -23,7 +23,7 @@ fn all_ranges(owner: u64) -> Unlock {
 impl ShoalFs {
     pub(crate) fn on_setlk(&self, req: &Request, ino: INodeNo, asked: Asked, sleep: bool, reply: ReplyEmpty) {
         match self.handle(asked.fh).as_deref() {
-            Some(Handle::File(_)) => {}
+            Some(Handle::File(..)) => {}
             Some(_) => return reply.error(Errno::ENOLCK),
             None => return reply.error(Errno::EBADF),
         }

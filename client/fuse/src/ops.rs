@@ -29,7 +29,7 @@ use crate::asked::Asked;
 use crate::attr::{acl_kind, file_attr};
 use crate::caller::{caller, wanted_by_open};
 use crate::errno::{errno_of, read_errno, write_errno_of};
-use crate::handles::{Handle, Handles, LockedHandles};
+use crate::handles::{Handle, Handles, LockedHandles, Purpose};
 use crate::metrics::FuseMetrics;
 use crate::options::{FuseOptions, KERNEL_READAHEAD_BYTES};
 use crate::statfs::{BLOCK_BYTES, Space};
@@ -154,8 +154,9 @@ impl ShoalFs {
         if attr.kind == FileType::Directory { dir_entry_ttl } else { entry_ttl }
     }
 
-    pub(crate) fn opened_file(&self, file: OpenFile) -> FileHandle {
-        self.opened(Handle::File(Arc::new(file)))
+    /// A handle of a file that was opened with `flags`.
+    pub(crate) fn opened_file(&self, file: OpenFile, flags: i32) -> FileHandle {
+        self.opened(Handle::File(Arc::new(file), Purpose::of_open(flags)))
     }
 
     /// Answers a request in a task of its own.
@@ -233,8 +234,8 @@ impl ShoalFs {
         };
         match opened.await {
             Ok(opened) => {
-                let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                reply.opened(self.opened_file(opened.file), flags);
+                let kept = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                reply.opened(self.opened_file(opened.file, flags), kept);
             }
             Err(error) => reply.error(self.failed("open", ino.0, &error)),
         }
@@ -407,7 +408,7 @@ impl Filesystem for ShoalFs {
                 }));
             }
             Handle::Dir(_) => reply.error(Errno::EISDIR),
-            Handle::File(file) => match self.0.vfs.try_read(file, offset, size) {
+            Handle::File(file, _) => match self.0.vfs.try_read(file, offset, size) {
                 Some(bytes) => {
                     self.0.metrics.reads_inline.add(1);
                     self.0.metrics.read_bytes.add(bytes.len() as u64);

@@ -81,15 +81,15 @@ impl ShoalFs {
             self.access_log().closed();
             return reply.ok();
         }
-        if !self.vfs().is_writable() || !matches!(&*handle, Handle::File(_)) {
-            if let Handle::File(file) = &*handle {
+        if !self.vfs().is_writable() || !matches!(&*handle, Handle::File(..)) {
+            if let Handle::File(file, _) = &*handle {
                 self.vfs().close(file);
             }
             return reply.ok();
         }
         let fs = self.clone();
         self.spawn("release", async move {
-            let Handle::File(file) = &*handle else { return reply.ok() };
+            let Handle::File(file, _) = &*handle else { return reply.ok() };
             fs.handle_gone(ino, fh).await;
             match fs.vfs().release(file).await {
                 Ok(()) => reply.ok(),

@@ -18,7 +18,7 @@ impl ShoalFs {
         let fs = self.clone();
         self.spawn("lseek", async move {
             let found = match &*handle {
-                Handle::File(file) => fs.vfs().seek(file, from, what).await,
+                Handle::File(file, _) => fs.vfs().seek(file, from, what).await,
                 Handle::Virtual(content) => Ok(in_full(content.len() as u64, from, what)),
                 Handle::Dir(_) | Handle::Log(_) => return reply.error(Errno::EINVAL),
             };

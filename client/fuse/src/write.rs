@@ -10,7 +10,7 @@ use fuser::{Errno, FileHandle, INodeNo, LockOwner, ReplyEmpty, ReplyWrite};
 use shoal_meta::{Fallocate, FileRange};
 use shoal_vfs::{OpenFile, VfsError};
 
-use crate::handles::Handle;
+use crate::handles::{Handle, Purpose};
 use crate::ops::ShoalFs;
 
 /// Bytes one copy_file_range takes at most: some hundred records in one transaction, and a number that fits the reply.
@@ -18,7 +18,7 @@ const COPY_MAX: u64 = 1 << 30;
 
 impl ShoalFs {
     pub(crate) fn on_write(&self, ino: INodeNo, fh: FileHandle, offset: u64, data: &[u8], reply: ReplyWrite) {
-        let Some(file) = self.file(fh) else { return reply.error(Errno::EBADF) };
+        let Some((file, _)) = self.file(fh) else { return reply.error(Errno::EBADF) };
         match self.vfs().try_write(&file, offset, data) {
             Some(result) => {
                 self.written(ino, result, reply);
@@ -42,16 +42,39 @@ impl ShoalFs {
                 self.metrics().write_bytes.add(u64::from(len));
                 reply.written(len);
             }
-            Err(error) => reply.error(self.failed("write", ino.0, &error)),
+            Err(error) => {
+                reply.error(self.failed("write", ino.0, &error));
+                if matches!(error, VfsError::Write { .. }) {
+                    // Not before the answer: the kernel holds the pages that it writes.
+                    let fs = self.clone();
+                    self.spawn("forget", async move {
+                        fs.vfs().flush_inode(fs.ino(ino)).await;
+                        fs.forget_pages(ino).await;
+                    });
+                }
+            }
         }
     }
 
-    /// `close`: everything written before is in the volume when it returns, and `owner` has no POSIX locks.
+    /// [`Vfs::flush`](shoal_vfs::Vfs::flush); if bytes are lost, the kernel shows them no longer.
+    async fn flushed(&self, ino: INodeNo, file: &OpenFile) -> Result<(), VfsError> {
+        let result = self.vfs().flush(file).await;
+        if result.is_err() {
+            self.forget_pages(ino).await;
+        }
+        result
+    }
+
+    /// `close`: everything written before is in the volume when it returns, unless by a handle that cannot write; and `owner` has no
+    /// POSIX locks.
     pub(crate) fn on_flush(&self, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
-        let Some(file) = self.file(fh) else { return reply.ok() };
+        let Some((file, purpose)) = self.file(fh) else { return reply.ok() };
         let fs = self.clone();
         self.spawn("flush", async move {
-            let result = fs.vfs().flush(&file).await;
+            let result = match purpose {
+                Purpose::Reading => Ok(()),
+                Purpose::Writing => fs.flushed(ino, &file).await,
+            };
             fs.closed_by(ino, fh, owner).await;
             fs.done("flush", ino, result, reply);
         });
@@ -62,7 +85,7 @@ impl ShoalFs {
         let fs = self.clone();
         self.spawn(op, async move {
             let flushed = match fs.file(fh) {
-                Some(file) => fs.vfs().flush(&file).await,
+                Some((file, _)) => fs.flushed(ino, &file).await,
                 None => Ok(()),
             };
             let result = match flushed {
@@ -100,9 +123,9 @@ impl ShoalFs {
         }
     }
 
-    fn file(&self, fh: FileHandle) -> Option<Arc<OpenFile>> {
+    fn file(&self, fh: FileHandle) -> Option<(Arc<OpenFile>, Purpose)> {
         match &*self.handle(fh)? {
-            Handle::File(file) => Some(Arc::clone(file)),
+            Handle::File(file, purpose) => Some((Arc::clone(file), *purpose)),
             Handle::Dir(_) | Handle::Virtual(_) | Handle::Log(_) => None,
         }
     }

@@ -304,6 +304,12 @@ impl Vfs {
         table.seen.insert(ino, now) == Some(now)
     }
 
+    /// Pages that the kernel holds of file `ino` are not to be kept when it is opened next.
+    pub(crate) fn forget_seen(&self, ino: Ino) {
+        self.forget_opened(ino);
+        self.0.table.lock().seen.remove(&ino);
+    }
+
     /// Forgets a file whose last handle this is. Reads still running on it go on.
     pub fn close(&self, file: &OpenFile) {
         let mut table = self.0.table.lock();

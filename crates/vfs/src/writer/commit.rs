@@ -48,7 +48,7 @@ impl Vfs {
             self.start_uploads(writers, inode, uploads);
             match front {
                 Front::Commit(batch) => self.commit(writers, inode, batch).await,
-                Front::Failed(slice) => self.delete_blocks(writers, &[slice]).await,
+                Front::Failed(slice) => self.delete_later(writers, slice),
                 Front::Wait(until) => wait(inode, until).await,
                 Front::Empty => return,
             }
@@ -117,7 +117,15 @@ impl Vfs {
         } else {
             tracing::error!(ino = %inode.ino, %error, "bytes that were written cannot be recorded; they are lost");
         }
-        inode.writes.failed(Failure { kind: error.kind(), refusal: error.refusal(), detail: error.to_string().into() });
+        let detail = error.to_string().into();
+        self.lose(inode, Failure { kind: error.kind(), refusal: error.refusal(), detail });
+    }
+
+    /// Bytes that were written are given up: every handle is to hear of it, and whoever opens the file from now on is not to see them
+    /// among the kernel's pages.
+    pub(super) fn lose(&self, inode: &Inode, failure: Failure) {
+        inode.writes.failed(failure);
+        self.forget_seen(inode.ino);
     }
 
     async fn record_patiently(&self, writers: &Writers, ino: Ino, batch: &[Ready]) -> Outcome {
@@ -154,6 +162,12 @@ impl Vfs {
         let records = slices.iter().map(|slice| slice.record).filter(|record| record.id != 0);
         let keys = records.flat_map(|record| self.block_names().keys(record.id, record.size)).collect();
         self.delete_objects(writers, keys).await;
+    }
+
+    /// Removes the objects of a slice of which one could not be stored, and does not hold up a flush for it: that store may be away.
+    fn delete_later(&self, writers: &Arc<Writers>, slice: Ready) {
+        let (vfs, writers) = (self.clone(), Arc::clone(writers));
+        self.spawn("delete blocks", async move { vfs.delete_blocks(&writers, &[slice]).await });
     }
 
     /// Removes objects that no record names. Waited for: a process that ends meanwhile leaves them for ever.

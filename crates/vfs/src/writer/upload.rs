@@ -31,8 +31,33 @@ impl StoreFailure {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             StoreFailure::Id(error) => error.kind(),
+            // What the store says of a bucket or a request, no program has to know of its file.
+            StoreFailure::Object(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+                ErrorKind::Internal
+            }
             StoreFailure::Object(error) => error.kind(),
             StoreFailure::Encode(error) => error.kind(),
+        }
+    }
+
+    /// Whether another attempt may do better. Of an object store that is also one that refuses: keys get their rights, buckets are
+    /// mounted again, and until then the bytes are here and nowhere else. A full one is told at once, for who can make room is told.
+    fn may_pass(&self) -> bool {
+        match self {
+            StoreFailure::Id(error) => matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout),
+            StoreFailure::Object(error) => match error.kind() {
+                ErrorKind::Unavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Denied
+                | ErrorKind::NotFound
+                | ErrorKind::Internal => true,
+                ErrorKind::NoSpace
+                | ErrorKind::Invalid
+                | ErrorKind::Corrupt
+                | ErrorKind::Conflict
+                | ErrorKind::Cancelled => false,
+            },
+            StoreFailure::Encode(_) => false,
         }
     }
 }
@@ -55,7 +80,7 @@ impl Vfs {
             Ok(()) => inode.writes.change(|state| state.pending.stored(number, block, clock::now())),
             Err(error) => {
                 tracing::error!(ino = %inode.ino, %error, "a block that was written cannot be stored; its bytes are lost");
-                inode.writes.failed(Failure { kind: error.kind(), refusal: None, detail: error.to_string().into() });
+                self.lose(inode, Failure { kind: error.kind(), refusal: None, detail: error.to_string().into() });
                 inode.writes.change(|state| state.pending.give_up(number));
             }
         }
@@ -64,7 +89,7 @@ impl Vfs {
         inode.writes.wake.notify_one();
     }
 
-    /// Tries until it is stored, refused for good, or [`PATIENCE`] is over.
+    /// Tries until it is stored, refused as nothing changes, or [`PATIENCE`] is over.
     async fn store_patiently(
         &self,
         writers: &Writers,
@@ -81,8 +106,7 @@ impl Vfs {
                 Err(error) => error,
             };
             attempt += 1;
-            let lasting = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
-            if lasting || clock::now().saturating_duration_since(began) >= PATIENCE {
+            if !error.may_pass() || clock::now().saturating_duration_since(began) >= PATIENCE {
                 return Err(error);
             }
             self.metrics().upload_retries.add(1);

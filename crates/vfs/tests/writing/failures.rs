@@ -49,14 +49,48 @@ async fn a_store_that_fails_for_good_is_told_once_to_every_handle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_block_fails_at_once() {
+async fn a_store_that_is_away_holds_no_flush_for_what_is_to_be_deleted_there() {
     let bed = Bed::new().await;
     let client = bed.client().await;
-    bed.store.fail_next(Op::Put, 1, ErrorKind::Denied);
+    bed.store.fail_matching(Op::Put, ErrorKind::Unavailable, |_| true);
+    bed.store.hang_next(Op::Delete, 100);
+    let file = client.open(bed.ino).await;
+    for chunk in 0..3 {
+        client.write(&file, chunk << 26, b"lost").await;
+    }
+    let flush = clock::timeout(Duration::from_secs(400), client.vfs.flush(&file)).await;
+    assert_eq!(flush.expect("it ends").expect_err("nothing can be stored").kind(), ErrorKind::Unavailable);
+}
+
+/// A key whose rights are being changed, a bucket that is being mounted again, a disk that errs.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_for_a_while_costs_time_only() {
+    for kind in [ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Internal] {
+        let bed = Bed::new().await;
+        let client = bed.client().await;
+        bed.store.fail_next(Op::Put, 7, kind);
+        let (file, data) = (client.open(bed.ino).await, seeded_bytes(1, 5 * BLOCK + 1));
+        client.write(&file, 0, &data).await;
+        client.vfs.flush(&file).await.unwrap();
+        assert_eq!(bed.client().await.read_all(bed.ino).await, data);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_no_attempt_will_store_fails_at_once() {
+    for (said, told) in [(ErrorKind::Invalid, ErrorKind::Internal), (ErrorKind::NoSpace, ErrorKind::NoSpace)] {
+        refuse_a_block(said, told).await;
+    }
+}
+
+async fn refuse_a_block(said: ErrorKind, told: ErrorKind) {
+    let bed = Bed::new().await;
+    let client = bed.client().await;
+    bed.store.fail_next(Op::Put, 1, said);
     let file = client.open(bed.ino).await;
     client.write(&file, 0, &seeded_bytes(1, 2 * BLOCK)).await;
     let began = clock::now();
-    assert_eq!(client.vfs.flush(&file).await.expect_err("refused").kind(), ErrorKind::Denied);
+    assert_eq!(client.vfs.flush(&file).await.expect_err("refused").kind(), told);
     assert!(clock::now() - began < Duration::from_secs(1));
     assert_eq!(bed.records().await, []);
     settled(&bed, &[]).await;
