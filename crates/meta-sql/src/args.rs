@@ -7,7 +7,7 @@ use shoal_format::Ino;
 use crate::failure::Failure;
 
 /// One value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     Int(i64),
     Bytes(Cow<'a, [u8]>),
@@ -39,6 +39,15 @@ impl<'a> From<&'a str> for Value<'a> {
 }
 
 impl Value<'_> {
+    /// Bytes it holds, about.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Value::Int(_) => size_of::<i64>(),
+            Value::Bytes(value) => value.len(),
+            Value::Text(value) => value.len(),
+        }
+    }
+
     /// The same, borrowed from nobody.
     pub(crate) fn into_owned(self) -> Value<'static> {
         match self {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use shoal_meta::MetaError;
 use sqlx::error::{BoxDynError, DatabaseError};
-use sqlx::{Arguments, AssertSqlSafe, Database, Row};
+use sqlx::{Arguments, AssertSqlSafe, Database, Either, Executor, Row, TypeInfo, ValueRef};
 
 use crate::args::Value;
 use crate::dialect::Dialect;
@@ -28,6 +29,7 @@ pub(crate) enum Want {
 pub(crate) struct Answer<R> {
     pub(crate) rows: Vec<R>,
     pub(crate) count: u64,
+    /// Where no row says it.
     pub(crate) counted: Option<i64>,
 }
 
@@ -44,6 +46,9 @@ impl<R> Answer<R> {
         Answer { rows: Vec::new(), count: 0, counted }
     }
 }
+
+/// What a statement gave on a kind of database.
+pub(crate) type AnswerOf<D> = Answer<<D as Driver>::Row>;
 
 /// A kind of database and the rows its driver gives. Columns are read by what they hold, not by what they are declared as: SQLite's
 /// may hold anything, and the schema's numbers are narrower on the servers.
@@ -80,16 +85,25 @@ pub(crate) trait Server: Driver<Row = <Self as Database>::Row> + Database {
     /// Runs a statement, prepared once for each connection.
     fn run(
         connection: &mut Self::Connection,
-        want: Want,
         text: &Arc<str>,
         arguments: Self::Arguments,
-    ) -> impl Future<Output = Result<Answer<<Self as Driver>::Row>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<AnswerOf<Self>, sqlx::Error>> + Send;
+
+    /// Runs the statements of a script; adds what each gave to `answers`, up to the one that failed.
+    fn run_script(
+        connection: &mut Self::Connection,
+        script: &str,
+        answers: &mut Vec<AnswerOf<Self>>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Runs a statement that is not worth preparing.
     fn run_once(connection: &mut Self::Connection, text: &str) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// True if the connection that reported the database's own error is of no more use.
     fn ends_connection(error: &dyn DatabaseError) -> bool;
+
+    /// True if a step of a script failed because it found no row.
+    fn found_none(error: &dyn DatabaseError) -> bool;
 
     /// True if the connection is gone: what was not committed on it is undone.
     fn lost(error: &sqlx::Error) -> bool {
@@ -101,11 +115,27 @@ pub(crate) trait Server: Driver<Row = <Self as Database>::Row> + Database {
     }
 }
 
+/// Adds to `$answers` what each statement of a stream gave.
+macro_rules! gather {
+    ($results:expr, $answers:ident, |$done:ident| $counted:expr) => {{
+        let mut results = $results;
+        let mut rows = Vec::new();
+        while let Some(result) = results.try_next().await? {
+            match result {
+                Either::Right(row) => rows.push(row),
+                Either::Left($done) => {
+                    let (count, counted) = ($done.rows_affected(), $counted);
+                    $answers.push(Answer { rows: std::mem::take(&mut rows), count, counted });
+                }
+            }
+        }
+    }};
+}
+
 /// The parts of [`Driver`] and [`Server`] that read the same for every server but that the types of sqlx only allow for a named one.
 macro_rules! server {
     (
-        $database:ty, $dialect:expr, $refused:path, $ends:path, $greeting:literal, $begin:literal,
-        |$connection:ident, $query:ident| $counted:expr
+        $database:ty, $dialect:expr, $failure:ident, $greeting:literal, $begin:literal, |$done:ident| $counted:expr
     ) => {
         impl Driver for $database {
             const DIALECT: Dialect = $dialect;
@@ -117,6 +147,11 @@ macro_rules! server {
             }
 
             fn bytes(row: &<Self as Driver>::Row, index: usize) -> Result<Option<Vec<u8>>, Failure> {
+                // The text of a column of text begins with no mark of PostgreSQL's bytes.
+                if matches!(row.try_get_raw(index)?.type_info().name(), "TEXT" | "VARCHAR") {
+                    let text: Option<String> = row.try_get_unchecked(index)?;
+                    return Ok(text.map(String::into_bytes));
+                }
                 Ok(row.try_get_unchecked(index)?)
             }
 
@@ -125,7 +160,7 @@ macro_rules! server {
             }
 
             fn failed(at: &str, failure: Failure) -> MetaError {
-                failed(at, failure, $refused)
+                failed(at, failure, failure::$failure::refused)
             }
         }
 
@@ -147,18 +182,24 @@ macro_rules! server {
             }
 
             async fn run(
-                $connection: &mut Self::Connection,
-                want: Want,
+                connection: &mut Self::Connection,
                 text: &Arc<str>,
                 arguments: Self::Arguments,
-            ) -> Result<Answer<<Self as Driver>::Row>, sqlx::Error> {
-                let $query = sqlx::query_with(AssertSqlSafe(text.clone()), arguments);
-                Ok(match want {
-                    Want::Rows => Answer::rows($query.fetch_all($connection).await?),
-                    Want::Row => Answer::rows($query.fetch_optional($connection).await?.into_iter().collect()),
-                    Want::Count => Answer::count($query.execute($connection).await?.rows_affected()),
-                    Want::Counted => Answer::counted($counted),
-                })
+            ) -> Result<AnswerOf<Self>, sqlx::Error> {
+                let query = sqlx::query_with(AssertSqlSafe(text.clone()), arguments);
+                let mut answers = Vec::with_capacity(1);
+                gather!(connection.fetch_many(query), answers, |$done| $counted);
+                Ok(answers.pop().unwrap_or(Answer::count(0)))
+            }
+
+            async fn run_script(
+                connection: &mut Self::Connection,
+                script: &str,
+                answers: &mut Vec<AnswerOf<Self>>,
+            ) -> Result<(), sqlx::Error> {
+                let script = sqlx::raw_sql(AssertSqlSafe(script.to_owned()));
+                gather!(connection.fetch_many(script), answers, |$done| $counted);
+                Ok(())
             }
 
             async fn run_once(connection: &mut Self::Connection, text: &str) -> Result<(), sqlx::Error> {
@@ -166,35 +207,23 @@ macro_rules! server {
             }
 
             fn ends_connection(error: &dyn DatabaseError) -> bool {
-                $ends(error)
+                failure::$failure::ends_connection(error)
+            }
+
+            fn found_none(error: &dyn DatabaseError) -> bool {
+                failure::$failure::found_none(error)
             }
         }
     };
 }
 
-server!(
-    sqlx::Postgres,
-    Dialect::Postgres,
-    failure::postgres::refused,
-    failure::postgres::ends_connection,
-    "",
-    "BEGIN ISOLATION LEVEL READ COMMITTED",
-    |connection, query| match query.fetch_optional(connection).await? {
-        Some(row) => row.try_get_unchecked(0)?,
-        None => None,
-    }
-);
+server!(sqlx::Postgres, Dialect::Postgres, postgres, "", "BEGIN ISOLATION LEVEL READ COMMITTED", |_done| None);
 server!(
     sqlx::MySql,
     Dialect::MySql,
-    failure::mysql::refused,
-    failure::mysql::ends_connection,
+    mysql,
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "BEGIN",
     // The dialect has it counted by LAST_INSERT_ID, which comes with the answer.
-    |connection, query| {
-        let done = query.execute(connection).await?;
-        let value = i64::try_from(done.last_insert_id()).ok();
-        value.filter(|_| done.rows_affected() > 0)
-    }
+    |done| i64::try_from(done.last_insert_id()).ok().filter(|_| done.rows_affected() > 0)
 );

@@ -6,7 +6,8 @@ use crate::args::Args;
 use crate::dialect::Dialect;
 use crate::driver::Want;
 use crate::failure::Failure;
-use crate::link::Link;
+use crate::link::TxnLink;
+use crate::meaning::Meaning;
 
 /// Rows of one statement, largest first. A statement is prepared for each size, so there are few; 128 rows of 19 columns
 /// stay far below SQLite's bound of 32,766 parameters.
@@ -31,12 +32,13 @@ impl Insert {
         Insert { texts: SIZES.map(|size| Arc::from(text(size))) }
     }
 
-    /// Inserts `rows`, each bound by `bind`.
-    pub(crate) async fn run<'r, L: Link, T>(
+    /// Inserts `rows`, each bound by `bind`; one that is alone has a `meaning`.
+    pub(crate) async fn run<'r, L: TxnLink, T>(
         &self,
         link: &L,
         rows: &'r [T],
         bind: impl Fn(&mut Args<'r>, &'r T),
+        meaning: impl Fn(&T) -> Meaning,
     ) -> Result<(), Failed<'r, T>> {
         let mut rest = rows;
         for (size, text) in SIZES.iter().zip(&self.texts) {
@@ -44,7 +46,11 @@ impl Insert {
                 let (batch, later) = rest.split_at(*size);
                 let mut args = Args::with_capacity(batch.len() * 4);
                 batch.iter().for_each(|row| bind(&mut args, row));
-                link.run(Want::Count, text, &args).await.map_err(|error| Failed { error, rows: batch })?;
+                let done = match batch {
+                    [row] => link.write(text, &args, meaning(row)).await,
+                    _ => link.run(Want::Count, text, &args).await.map(drop),
+                };
+                done.map_err(|error| Failed { error, rows: batch })?;
                 rest = later;
             }
         }

@@ -1,4 +1,4 @@
-//! Connections to a server, and transactions on them.
+//! Connections to a server.
 //!
 //! sqlx's own pool asks the server before it takes a connection back, one more round trip for each statement, and cannot
 //! tell a server that is gone from a pool that is full. Here a connection comes back if its last statement ended, is
@@ -9,17 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shoal_meta::MetaError;
 use shoal_runtime::{clock, task};
-use shoal_types::ErrorKind;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::args::Args;
-use crate::dialect::Dialect;
-use crate::driver::{Answer, Driver, Server, Want};
+use crate::driver::{Answer, AnswerOf, Server, Want};
 use crate::failure::Failure;
-use crate::link::{Link, RowOf, TxnLink};
+use crate::link::{Link, RowOf};
+use crate::script::{Names, Script};
 
 /// Longest wait for a statement, the wait for other transactions' locks included: past it the server is taken for gone.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -70,21 +68,28 @@ struct Inner<D: Server> {
     options: <D::Connection as Connection>::Options,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<D::Connection>>,
+    idle: Mutex<Vec<Live<D>>>,
     /// The server took a connection once, so that it can be expected to come back.
     served: AtomicBool,
 }
 
+/// A connection.
+struct Live<D: Server> {
+    connection: D::Connection,
+    /// What scripts have prepared on it.
+    names: Names,
+}
+
 /// A connection on loan.
-struct Lease<D: Server> {
+pub(crate) struct Lease<D: Server> {
     /// `None` only while it is given back.
-    connection: Option<D::Connection>,
+    live: Option<Live<D>>,
     pool: Arc<Inner<D>>,
     permit: Option<OwnedSemaphorePermit>,
     /// A statement was begun whose end was not seen.
     busy: bool,
     /// A transaction is open.
-    open: bool,
+    pub(crate) open: bool,
 }
 
 impl<D: Server> Pool<D> {
@@ -95,32 +100,18 @@ impl<D: Server> Pool<D> {
         Pool { inner: Arc::new(Inner { options, limits, permits, idle, served }) }
     }
 
-    /// Begins a transaction. Connections that turn out to be gone are replaced: nothing was begun on them.
-    pub(crate) async fn begin(&self) -> Result<ServerTxn<D>, sqlx::Error> {
-        let mut lease = self.lease(Reuse::Idle).await?;
-        let mut begun = lease.run_once(D::BEGIN).await;
-        if begun.as_ref().is_err_and(D::lost) {
-            drop(lease);
-            lease = self.lease(Reuse::None).await?;
-            begun = lease.run_once(D::BEGIN).await;
-        }
-        begun?;
-        lease.open = true;
-        Ok(ServerTxn { lease: tokio::sync::Mutex::new(lease), broken: AtomicBool::new(false) })
-    }
-
     /// Closes every connection; those on loan when they come back.
     pub(crate) async fn close(&self) {
         self.inner.permits.close();
         let idle = std::mem::take(&mut *self.inner.idle.lock());
-        for connection in idle {
+        for live in idle {
             // What cannot be closed in order is closed all the same.
-            connection.close().await.ok();
+            live.connection.close().await.ok();
         }
     }
 
     /// A connection, which a server that went away is waited for.
-    async fn lease(&self, reuse: Reuse) -> Result<Lease<D>, sqlx::Error> {
+    pub(crate) async fn lease(&self, reuse: Reuse) -> Result<Lease<D>, sqlx::Error> {
         let (began, mut reuse) = (clock::now(), reuse);
         loop {
             match self.lease_once(reuse).await {
@@ -155,18 +146,21 @@ impl<D: Server> Pool<D> {
                 None
             }
         };
-        let connection = match idle {
-            Some(connection) => connection,
-            None => Box::pin(connect::<D>(pool)).await?,
+        let live = match idle {
+            Some(live) => live,
+            None => Live { connection: Box::pin(connect::<D>(pool)).await?, names: Names::new() },
         };
         let pool = pool.clone();
-        Ok(Lease { connection: Some(connection), pool, permit: Some(permit), busy: false, open: false })
+        Ok(Lease { live: Some(live), pool, permit: Some(permit), busy: false, open: false })
     }
 }
 
+/// Which connections will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reuse {
+pub(crate) enum Reuse {
+    /// One that is idle.
     Idle,
+    /// Only a new one: an idle one turned out to be gone.
     None,
 }
 
@@ -187,28 +181,61 @@ async fn connect<D: Server>(pool: &Inner<D>) -> Result<D::Connection, sqlx::Erro
 }
 
 impl<D: Server> Lease<D> {
-    async fn run(
-        &mut self,
-        want: Want,
-        text: &Arc<str>,
-        args: &Args<'_>,
-    ) -> Result<Answer<<D as Driver>::Row>, Failure> {
-        let arguments = D::bind(args.values()?).map_err(sqlx::Error::Encode)?;
-        self.busy = true;
-        let connection = self.connection.as_mut().expect("a lease has its connection until it is dropped");
-        let done = in_time(Box::pin(D::run(connection, want, text, arguments))).await;
-        self.busy = done.as_ref().is_err_and(|error| !ended::<D>(error));
-        Ok(done?)
+    /// What scripts have prepared on the connection.
+    pub(crate) fn names(&self) -> &Names {
+        &self.live.as_ref().expect(LEASED).names
     }
 
-    async fn run_once(&mut self, text: &str) -> Result<(), sqlx::Error> {
-        self.busy = true;
-        let connection = self.connection.as_mut().expect("a lease has its connection until it is dropped");
+    /// Runs a statement, prepared once for each connection.
+    pub(crate) async fn run(&mut self, text: &Arc<str>, args: &Args<'_>) -> Result<AnswerOf<D>, Failure> {
+        let arguments = D::bind(args.values()?).map_err(sqlx::Error::Encode)?;
+        let Live { connection, .. } = self.begin_statement()?;
+        let done = in_time(Box::pin(D::run(connection, text, arguments))).await;
+        Ok(self.end_statement(done)?)
+    }
+
+    /// Runs a statement that is not worth preparing.
+    pub(crate) async fn run_once(&mut self, text: &str) -> Result<(), sqlx::Error> {
+        let Live { connection, .. } = self.begin_statement()?;
         let done = in_time(Box::pin(D::run_once(connection, text))).await;
+        self.end_statement(done)
+    }
+
+    /// Runs a script, after which a transaction is open; gives what each step gave. An error comes with the step that failed, if one did.
+    pub(crate) async fn tell(&mut self, script: Script) -> Result<Vec<AnswerOf<D>>, (Option<usize>, sqlx::Error)> {
+        let mut answers = Vec::with_capacity(script.results().len());
+        let live = self.begin_statement().map_err(|error| (None, error))?;
+        let done = in_time(Box::pin(D::run_script(&mut live.connection, script.sql(), &mut answers))).await;
+        self.open = true;
+        let done = match answers.len() == script.results().len() || done.is_err() {
+            true => done,
+            false => Err(sqlx::Error::Protocol("the server did not answer every statement".to_owned())),
+        };
+        let stopped_at = script.stopped_at(answers.len());
+        let results: Vec<bool> = script.results().map(|step| step.is_some()).collect();
+        let prepared = script.prepared(answers.len());
+        self.live.as_mut().expect(LEASED).names.extend(prepared);
+        self.end_statement(done).map_err(|error| (stopped_at, error))?;
+        Ok(answers.into_iter().zip(results).filter(|(_, wanted)| *wanted).map(|(answer, _)| answer).collect())
+    }
+
+    /// The connection, for a statement. One whose caller left in the middle of the last is of no more use.
+    fn begin_statement(&mut self) -> Result<&mut Live<D>, sqlx::Error> {
+        if self.busy {
+            return Err(sqlx::Error::Protocol("a statement was left in the middle".to_owned()));
+        }
+        self.busy = true;
+        Ok(self.live.as_mut().expect(LEASED))
+    }
+
+    fn end_statement<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.busy = done.as_ref().is_err_and(|error| !ended::<D>(error));
         done
     }
 }
+
+/// Why a lease has a connection.
+const LEASED: &str = "a lease has its connection until it is dropped";
 
 /// Statements come boxed: sqlx's futures are large, and callers nest them deeply.
 async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
@@ -216,11 +243,6 @@ async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> 
         let what = format!("it did not answer within {} s", STATEMENT_PATIENCE.as_secs());
         Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)))
     })
-}
-
-/// True if the connection is gone.
-fn lost<D: Server>(failure: &Failure) -> bool {
-    matches!(failure, Failure::Server(error) if D::lost(error))
 }
 
 /// True if the server itself refused the statement and goes on serving the connection, or the statement was never sent.
@@ -234,15 +256,15 @@ fn ended<D: Server>(error: &sqlx::Error) -> bool {
 
 impl<D: Server> Drop for Lease<D> {
     fn drop(&mut self) {
-        let (Some(mut connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        let (Some(mut live), Some(permit)) = (self.live.take(), self.permit.take()) else { return };
         let pool = self.pool.clone();
         match (self.busy, self.open, tokio::runtime::Handle::try_current()) {
             (true, ..) | (_, true, Err(_)) => {}
-            (false, false, _) => pool.give_back(connection, permit),
+            (false, false, _) => pool.give_back(live, permit),
             (false, true, Ok(_)) => {
                 task::spawn("meta-sql-rollback", async move {
-                    if in_time(D::run_once(&mut connection, "ROLLBACK")).await.is_ok() {
-                        pool.give_back(connection, permit);
+                    if in_time(D::run_once(&mut live.connection, "ROLLBACK")).await.is_ok() {
+                        pool.give_back(live, permit);
                     }
                 });
             }
@@ -251,9 +273,9 @@ impl<D: Server> Drop for Lease<D> {
 }
 
 impl<D: Server> Inner<D> {
-    fn give_back(&self, connection: D::Connection, permit: OwnedSemaphorePermit) {
+    fn give_back(&self, live: Live<D>, permit: OwnedSemaphorePermit) {
         if !self.permits.is_closed() {
-            self.idle.lock().push(connection);
+            self.idle.lock().push(live);
         }
         drop(permit);
     }
@@ -264,78 +286,12 @@ impl<D: Server> Link for Pool<D> {
     type Driver = D;
 
     async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, Failure> {
-        let done = self.lease(Reuse::Idle).await?.run(want, text, args).await;
+        let done = self.lease(Reuse::Idle).await?.run(text, args).await;
         match done {
-            Err(error) if lost::<D>(&error) && matches!(want, Want::Rows | Want::Row) => {
-                self.lease(Reuse::None).await?.run(want, text, args).await
+            Err(Failure::Server(error)) if D::lost(&error) && matches!(want, Want::Rows | Want::Row) => {
+                self.lease(Reuse::None).await?.run(text, args).await
             }
             done => done,
-        }
-    }
-}
-
-/// One transaction.
-pub(crate) struct ServerTxn<D: Server> {
-    lease: tokio::sync::Mutex<Lease<D>>,
-    /// A statement failed after which the server commits nothing of the transaction.
-    broken: AtomicBool,
-}
-
-impl<D: Server> Link for ServerTxn<D> {
-    type Driver = D;
-
-    async fn run(&self, want: Want, text: &Arc<str>, args: &Args<'_>) -> Result<Answer<RowOf<Self>>, Failure> {
-        let done = self.lease.lock().await.run(want, text, args).await;
-        // PostgreSQL answers COMMIT with success after a failed statement, and undoes everything.
-        if done.as_ref().is_err_and(|error| lost::<D>(error) || D::DIALECT == Dialect::Postgres) {
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        done
-    }
-
-    /// Without its connection the transaction is undone, so it may run again.
-    fn failed(&self, at: &str, error: Failure) -> MetaError {
-        match lost::<D>(&error) {
-            true => MetaError::Contended { at: at.to_owned() },
-            false => D::failed(at, error),
-        }
-    }
-}
-
-impl<D: Server> TxnLink for ServerTxn<D> {
-    async fn run_once(&self, texts: &[String]) -> Result<(), Failure> {
-        let mut lease = self.lease.lock().await;
-        if D::DIALECT == Dialect::Postgres {
-            // Two that create tables at once would fail in its catalogue. The number stands for "shoal".
-            lease.run_once("SELECT pg_advisory_xact_lock(495623497068)").await?;
-        }
-        for text in texts {
-            lease.run_once(text).await?;
-        }
-        if D::DIALECT == Dialect::MySql {
-            // There, statements that create tables commit; what follows them is a transaction again.
-            lease.run_once(D::BEGIN).await?;
-        }
-        Ok(())
-    }
-
-    async fn commit(self, at: &str) -> Result<(), MetaError> {
-        let mut lease = self.lease.into_inner();
-        if self.broken.into_inner() {
-            return Err(MetaError::Contended { at: at.to_owned() });
-        }
-        match lease.run_once("COMMIT").await {
-            Ok(()) => {
-                lease.open = false;
-                Ok(())
-            }
-            Err(error) if D::lost(&error) => Err(MetaError::Database {
-                at: at.to_owned(),
-                detail: "the connection was lost while it committed, so the change may have been made or not"
-                    .to_owned(),
-                kind: ErrorKind::Unavailable,
-            }),
-            Err(error) => Err(D::failed(at, error.into())),
         }
     }
 }

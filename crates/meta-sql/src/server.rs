@@ -16,8 +16,9 @@ use crate::address::postgres::{PgAddress, PgTls};
 use crate::args::Args;
 use crate::dialect::Dialect;
 use crate::driver::Server;
-use crate::pool::Pool;
+use crate::pool::{Pool, Reuse};
 use crate::schema::{NODE_COLUMNS, table_names};
+use crate::server_txn::ServerTxn;
 use crate::session::Session;
 use crate::statements::Statements;
 
@@ -176,8 +177,9 @@ impl<D: Server> Engine for ServerEngine<D> {
         if self.mode == OpenMode::ReadOnly {
             return Err(MetaError::ReadOnly { at: self.name().to_owned() });
         }
-        let txn = self.session.link.begin().await.map_err(|error| self.session.failed(error.into()))?;
-        Ok(Box::new(Session { link: txn, sql: self.session.sql.clone() }))
+        let pool = self.session.link.clone();
+        let lease = pool.lease(Reuse::Idle).await.map_err(|error| self.session.failed(error.into()))?;
+        Ok(Box::new(Session { link: ServerTxn::new(pool, lease), sql: self.session.sql.clone() }))
     }
 
     async fn sync(&self) -> Result<(), MetaError> {

@@ -12,7 +12,8 @@ use shoal_meta::{ChunkSlices, Counter, DirEntry, DirUsage, Entry, IdKind, MetaEr
 use crate::args::Args;
 use crate::driver::{Answer, Driver, Want};
 use crate::failure::Failure;
-use crate::link::{Link, RowOf};
+use crate::link::{Link, RowOf, TxnLink};
+use crate::meaning::Meaning;
 use crate::row::Columns;
 use crate::schema::ATTRS_PER_QUERY;
 use crate::statements::Statements;
@@ -62,7 +63,23 @@ impl<L: Link> Session<L> {
 
     /// Runs a statement that counts a number up; gives the number, `None` if there is none.
     pub(crate) async fn count_up(&self, text: &Arc<str>, args: Args<'_>) -> Result<Option<i64>, MetaError> {
-        Ok(self.run(Want::Counted, text, &args).await?.counted)
+        let answer = self.run(Want::Counted, text, &args).await?;
+        match answer.rows.first() {
+            Some(row) => (Columns::<L::Driver> { row, at: &self.sql.at }).nullable(0),
+            None => Ok(answer.counted),
+        }
+    }
+}
+
+impl<L: TxnLink> Session<L> {
+    /// Runs a write, now or later.
+    pub(crate) async fn write(&self, text: &Arc<str>, args: Args<'_>) -> Result<(), MetaError> {
+        self.write_for(Meaning::Plain, text, args).await
+    }
+
+    /// The same for one whose failure has a meaning.
+    pub(crate) async fn write_for(&self, meaning: Meaning, text: &Arc<str>, args: Args<'_>) -> Result<(), MetaError> {
+        self.link.write(text, &args, meaning).await.map_err(|error| self.failed(error))
     }
 }
 

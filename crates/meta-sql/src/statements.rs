@@ -24,6 +24,7 @@ pub(crate) struct Statements {
     pub(crate) attr_held: Arc<str>,
     pub(crate) attr_locked: Arc<str>,
     pub(crate) attrs_locked: Arc<str>,
+    pub(crate) entry_locked: Arc<str>,
     pub(crate) entry: Arc<str>,
     pub(crate) entries: Arc<str>,
     pub(crate) symlink: Arc<str>,
@@ -100,6 +101,10 @@ impl Statements {
             attr_locked: sql(&format!("SELECT {node} FROM @node n WHERE n.inode=? FOR UPDATE")),
             attrs_locked: sql(&format!(
                 "SELECT {node} FROM @node n WHERE n.inode IN ({marks}) ORDER BY n.inode FOR UPDATE"
+            )),
+            entry_locked: sql(&format!(
+                "SELECT {node} FROM @node n WHERE n.inode=(SELECT e.inode FROM @edge e WHERE e.parent=? AND e.name=?) \
+                 FOR UPDATE"
             )),
             entry: sql(&format!("{join} WHERE e.parent=? AND e.name=?")),
             entries: sql(&format!("{join} WHERE e.parent=? AND e.name>? ORDER BY e.name LIMIT ?")),

@@ -9,6 +9,7 @@ mod suite {
     mod opening;
     mod oracle;
     mod power;
+    mod round_trips;
     mod server_failures;
     mod server_opening;
     mod sharing;

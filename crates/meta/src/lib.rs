@@ -34,9 +34,9 @@ pub use counted::counted;
 pub use effects::Effects;
 pub use engine::{
     Accounting, AccountingTxn, ChangeLogRecords, ChangeLogTxn, DataTxn, DeletedFile, DetachedRecords, DetachedTxn,
-    Engine, Job, LoadTxn, LockHolder, LockRecords, LockTxn, LoggedChange, NamespaceTxn, OldDentry, QuotaRecords,
-    QuotaTxn, Records, RemovalRecords, RemovalTxn, ScanPage, ScanRecords, Serial, SessionRecord, SessionRecords,
-    SessionTxn, Txn,
+    Engine, Foreseen, Job, LoadTxn, LockHolder, LockRecords, LockTxn, LoggedChange, NamespaceTxn, OldDentry,
+    QuotaRecords, QuotaTxn, Records, RemovalRecords, RemovalTxn, ScanPage, ScanRecords, Serial, SessionRecord,
+    SessionRecords, SessionTxn, Txn,
 };
 pub use error::{MetaError, Refusal};
 pub use meta::Meta;

@@ -8,6 +8,8 @@ use shoal_meta::MetaError;
 use shoal_types::ErrorKind;
 use sqlx::error::DatabaseError;
 
+use crate::meaning::Meaning;
+
 /// What to do about a refused user.
 const PASSWORD_ADVICE: &str =
     "; check the user and the password: in the URL, in META_PASSWORD or in the file META_PASSWORD_FILE names";
@@ -26,6 +28,8 @@ pub(crate) enum Failure {
     Column(String),
     /// No column can hold a value: no statement was sent.
     Value(String),
+    /// A write did not do what it was for: it found no row, or what the database said.
+    Write(Meaning, Option<Box<Failure>>),
     /// No connection became free in time.
     Busy,
     /// The database was closed.
@@ -74,6 +78,11 @@ pub(crate) fn failed(at: &str, failure: Failure, refused: fn(&str, &dyn Database
         Failure::Sqlite(error) => return sqlite::refused(at, &error),
         Failure::Column(what) => return damaged(at, &what),
         Failure::Value(what) => (ErrorKind::Internal, what),
+        Failure::Write(meaning, None) => return meaning.not_found(at),
+        Failure::Write(meaning, Some(cause)) => {
+            let taken = meaning.taken().filter(|_| cause.is_unique_violation());
+            return taken.unwrap_or_else(|| failed(at, *cause, refused));
+        }
         Failure::Busy => (ErrorKind::Timeout, format!("no connection became free in time{POOL_ADVICE}")),
         Failure::Closed => (ErrorKind::Cancelled, "it is closed".to_owned()),
     };

@@ -22,6 +22,11 @@ pub(crate) fn ends_connection(error: &dyn DatabaseError) -> bool {
     ends(number(error))
 }
 
+/// True if a statement of a script found no row where it had to: a number is out of range then.
+pub(crate) fn found_none(error: &dyn DatabaseError) -> bool {
+    number(error) == 1690
+}
+
 fn ends(number: u16) -> bool {
     matches!(number, 1053 | 1152..=1161 | 1927 | 4031)
 }

@@ -17,6 +17,11 @@ pub(crate) fn ends_connection(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|state| ends(&state))
 }
 
+/// True if a statement of a script found no row where it had to: it divides by their number.
+pub(crate) fn found_none(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|state| state == "22012")
+}
+
 /// The values of the unique key that a row already has, as the server writes them: `1, \x61`.
 pub(crate) fn taken_key(error: &dyn DatabaseError) -> Option<&str> {
     let detail = error.try_downcast_ref::<PgDatabaseError>()?.detail()?;

@@ -6,13 +6,14 @@ use shoal_meta::{AccountingTxn, Counter, DirUsage, MetaError};
 
 use crate::args::Args;
 use crate::link::TxnLink;
+use crate::meaning::plain;
 use crate::session::{Session, counter_name};
 
 #[async_trait]
 impl<L: TxnLink> AccountingTxn for Session<L> {
     async fn add_counter(&self, counter: Counter, delta: i64) -> Result<(), MetaError> {
         let args = Args::default().with(counter_name(counter)).with(delta);
-        self.execute(&self.sql.add_counter, args).await.map(drop)
+        self.write(&self.sql.add_counter, args).await
     }
 
     async fn put_dir_usage(&self, usage: &[(Ino, DirUsage)]) -> Result<(), MetaError> {
@@ -22,11 +23,11 @@ impl<L: TxnLink> AccountingTxn for Session<L> {
             args.put(usage.space);
             args.put(usage.inodes);
         }
-        self.insert(&self.sql.put_dir_usage, usage, bind).await.map_err(|failed| self.failed(failed.error))
+        self.insert(&self.sql.put_dir_usage, usage, bind, plain).await.map_err(|failed| self.failed(failed.error))
     }
 
     async fn forget_dir_usage(&self) -> Result<(), MetaError> {
-        self.execute(&self.sql.forget_dir_usage, Args::default()).await.map(drop)
+        self.write(&self.sql.forget_dir_usage, Args::default()).await
     }
 
     async fn add_dir_usage(&self, usage: &[(Ino, DirUsage)]) -> Result<Vec<Ino>, MetaError> {

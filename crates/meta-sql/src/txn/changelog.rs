@@ -26,10 +26,10 @@ impl<L: Link> ChangeLogRecords for Session<L> {
 #[async_trait]
 impl<L: TxnLink> ChangeLogTxn for Session<L> {
     async fn append_change(&self, entry: &str) -> Result<(), MetaError> {
-        self.execute(&self.sql.append_change, Args::default().with(entry)).await.map(drop)
+        self.write(&self.sql.append_change, Args::default().with(entry)).await
     }
 
     async fn remove_changes(&self, version: u64) -> Result<(), MetaError> {
-        self.execute(&self.sql.remove_changes, Args::default().id(version)).await.map(drop)
+        self.write(&self.sql.remove_changes, Args::default().id(version)).await
     }
 }

@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::driver::Driver;
 use crate::failure::damaged;
 use crate::link::TxnLink;
+use crate::meaning::{Meaning, plain};
 use crate::row::Columns;
 use crate::session::Session;
 
@@ -33,7 +34,7 @@ impl<L: TxnLink> DataTxn for Session<L> {
             args.put(i64::from(chunk.index));
             args.put(SliceRecord::encode_list(&chunk.slices));
         }
-        self.insert(&self.sql.append_slices, chunks, bind).await.map_err(|failed| self.failed(failed.error))
+        self.insert(&self.sql.append_slices, chunks, bind, plain).await.map_err(|failed| self.failed(failed.error))
     }
 
     async fn replace_slices(
@@ -60,7 +61,7 @@ impl<L: TxnLink> DataTxn for Session<L> {
         let taken = self.rows(&self.sql.chunks_locked, args, decode).await?;
         if let (Some(first), Some(last)) = (taken.first(), taken.last()) {
             let args = Args::default().ino(ino).with(i64::from(first.index)).with(i64::from(last.index));
-            self.execute(&self.sql.delete_chunks, args).await?;
+            self.write(&self.sql.delete_chunks, args).await?;
         }
         Ok(taken)
     }
@@ -71,12 +72,11 @@ impl<L: TxnLink> DataTxn for Session<L> {
             args.put(i64::from(slice.size));
             args.put(i64::from(slice.count));
         }
-        match self.insert(&self.sql.insert_slice_refs, refs, bind).await {
+        match self.insert(&self.sql.insert_slice_refs, refs, bind, |slice| Meaning::Slice(slice.id)).await {
             Err(failed) if failed.error.is_unique_violation() => {
                 let (first, last) = (failed.rows.first().map_or(0, |r| r.id), failed.rows.last().map_or(0, |r| r.id));
                 let what = match failed.error.taken_key() {
                     Some(id) => format!("slice {id}"),
-                    None if first == last => format!("slice {first}"),
                     None => format!("a slice in {first}..={last}"),
                 };
                 Err(MetaError::Taken { what })
@@ -117,14 +117,14 @@ impl<L: TxnLink> DataTxn for Session<L> {
 
     async fn forget_slices(&self, slices: &[SliceRef]) -> Result<(), MetaError> {
         for slice in slices {
-            self.execute(&self.sql.forget_slice, Args::default().id(slice.id)).await?;
+            self.write(&self.sql.forget_slice, Args::default().id(slice.id)).await?;
         }
         Ok(())
     }
 
     async fn insert_delayed(&self, delayed: &DelayedSlices) -> Result<(), MetaError> {
         let args = Args::default().id(delayed.id).with(delayed.at).with(delayed.encode());
-        self.execute(&self.sql.insert_delayed, args).await.map(drop)
+        self.write(&self.sql.insert_delayed, args).await
     }
 
     async fn delayed_before(&self, before: i64, limit: usize) -> Result<Vec<DelayedSlices>, MetaError> {

@@ -19,7 +19,7 @@ impl<L: Link> DetachedRecords for Session<L> {
 #[async_trait]
 impl<L: TxnLink> DetachedTxn for Session<L> {
     async fn insert_detached(&self, ino: Ino, at: i64) -> Result<(), MetaError> {
-        self.execute(&self.sql.removal.insert_detached, Args::default().ino(ino).with(at)).await.map(drop)
+        self.write(&self.sql.removal.insert_detached, Args::default().ino(ino).with(at)).await
     }
 
     async fn remove_detached(&self, ino: Ino) -> Result<bool, MetaError> {

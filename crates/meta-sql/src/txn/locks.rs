@@ -60,20 +60,18 @@ impl<L: TxnLink> LockTxn for Session<L> {
 
     async fn put_flock(&self, ino: Ino, holder: LockHolder, mode: Option<LockMode>) -> Result<(), MetaError> {
         let args = row_args(ino, holder);
-        let done = match mode {
-            Some(mode) => self.execute(&self.sql.locks.put_flock, args.with(i64::from(mode.letter()))).await,
-            None => self.execute(&self.sql.locks.delete_flock, args).await,
-        };
-        done.map(drop)
+        match mode {
+            Some(mode) => self.write(&self.sql.locks.put_flock, args.with(i64::from(mode.letter()))).await,
+            None => self.write(&self.sql.locks.delete_flock, args).await,
+        }
     }
 
     async fn put_plocks(&self, ino: Ino, holder: LockHolder, locks: &[RangeLock]) -> Result<(), MetaError> {
         let args = row_args(ino, holder);
-        let done = if locks.is_empty() {
-            self.execute(&self.sql.locks.delete_plocks, args).await
+        if locks.is_empty() {
+            self.write(&self.sql.locks.delete_plocks, args).await
         } else {
-            self.execute(&self.sql.locks.put_plocks, args.with(RangeLock::encode_list(locks))).await
-        };
-        done.map(drop)
+            self.write(&self.sql.locks.put_plocks, args.with(RangeLock::encode_list(locks))).await
+        }
     }
 }

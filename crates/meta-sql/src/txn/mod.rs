@@ -14,25 +14,27 @@ mod sessions;
 use std::ops::Range;
 
 use async_trait::async_trait;
-use shoal_meta::{IdKind, MetaError, Txn};
+use shoal_meta::{Foreseen, IdKind, MetaError, Txn};
 
 use crate::args::Args;
 use crate::driver::Driver;
 use crate::failure::damaged;
 use crate::insert::{Failed, Insert};
-use crate::link::TxnLink;
+use crate::link::{Question, TxnLink};
+use crate::meaning::Meaning;
 use crate::schema::{self, FIRST_COUNTERS};
 use crate::session::{Session, id_name};
 
 impl<L: TxnLink> Session<L> {
-    /// Inserts rows; a failure comes back with the rows of the statement that failed.
+    /// Inserts rows, one now or later; a failure of many comes back with the rows of the statement that failed.
     async fn insert<'r, T: Sync>(
         &self,
         insert: &Insert,
         rows: &'r [T],
         bind: impl Fn(&mut Args<'r>, &'r T) + Send + Sync,
+        meaning: impl Fn(&T) -> Meaning + Send + Sync,
     ) -> Result<(), Failed<'r, T>> {
-        insert.run(&self.link, rows, bind).await
+        insert.run(&self.link, rows, bind, meaning).await
     }
 }
 
@@ -42,7 +44,7 @@ impl<L: TxnLink> Txn for Session<L> {
         let ddl = schema::ddl(L::Driver::DIALECT, &self.sql.prefix);
         self.link.run_once(&ddl).await.map_err(|error| self.failed(error))?;
         for (name, value) in FIRST_COUNTERS {
-            self.execute(&self.sql.first_counter, Args::default().with(*name).with(*value)).await?;
+            self.write(&self.sql.first_counter, Args::default().with(*name).with(*value)).await?;
         }
         Ok(())
     }
@@ -53,7 +55,7 @@ impl<L: TxnLink> Txn for Session<L> {
     }
 
     async fn put_setting(&self, json: &str) -> Result<(), MetaError> {
-        self.execute(&self.sql.put_setting, Args::default().with(json)).await.map(drop)
+        self.write(&self.sql.put_setting, Args::default().with(json)).await
     }
 
     async fn take_ids(&self, kind: IdKind, n: u64) -> Result<Range<u64>, MetaError> {
@@ -64,6 +66,28 @@ impl<L: TxnLink> Txn for Session<L> {
         let end = next.and_then(|next| u64::try_from(next).ok());
         let range = end.and_then(|end| Some(end.checked_sub(n)?..end));
         range.ok_or_else(|| damaged(&self.sql.at, &format!("counter {name} is missing or impossible")))
+    }
+
+    async fn foresee(&self, reads: &[Foreseen<'_>]) -> Result<(), MetaError> {
+        let sql = &self.sql;
+        let questions = reads.iter().map(|read| match *read {
+            Foreseen::Held(ino) => Question::new(&sql.attr_held, Args::default().ino(ino)),
+            Foreseen::Locked(ino) => Question::new(&sql.attr_locked, Args::default().ino(ino)),
+            Foreseen::Entry(dir, name) => Question::new(&sql.entry, Args::default().ino(dir).with(name)),
+            Foreseen::LockedEntry(dir, name) => {
+                let args = Args::default().ino(dir).with(name);
+                Question { answers: Some(&sql.attr_locked), ..Question::new(&sql.entry_locked, args) }
+            }
+            Foreseen::SliceCount(ino, index) => {
+                Question::new(&sql.slices_len, Args::default().ino(ino).with(i64::from(index)))
+            }
+        });
+        let questions: Vec<_> = questions.collect();
+        self.link.foresee(&questions).await.map_err(|error| self.failed(error))
+    }
+
+    async fn write_now(&self) -> Result<(), MetaError> {
+        self.link.write_now().await.map_err(|error| self.failed(error))
     }
 
     async fn commit(self: Box<Self>) -> Result<(), MetaError> {

@@ -10,6 +10,7 @@ use crate::driver::Driver;
 use crate::failure::damaged;
 use crate::insert::Failed;
 use crate::link::TxnLink;
+use crate::meaning::{Meaning, plain};
 use crate::row::{bind_acl, bind_attr};
 use crate::session::Session;
 
@@ -17,10 +18,9 @@ impl<L: TxnLink> Session<L> {
     /// The first of `attrs` that exists, which is why inserting them failed.
     async fn taken_attr(&self, failed: Failed<'_, (Ino, Attr)>) -> Result<MetaError, MetaError> {
         let inos: Vec<Ino> = failed.rows.iter().map(|(ino, _)| *ino).collect();
-        let ino = match (&inos[..], failed.error.taken_key()) {
-            ([ino], _) => Some(*ino),
-            (_, Some(key)) => key.parse().ok().map(Ino),
-            (_, None) => {
+        let ino = match failed.error.taken_key() {
+            Some(key) => key.parse().ok().map(Ino),
+            None => {
                 let found = self.attrs(&inos).await?;
                 inos.iter().zip(found).find(|(_, attr)| attr.is_some()).map(|(ino, _)| *ino)
             }
@@ -32,7 +32,6 @@ impl<L: TxnLink> Session<L> {
     async fn taken_name(&self, failed: Failed<'_, NewDentry>) -> Result<MetaError, MetaError> {
         let exists = |new: &NewDentry| MetaError::Exists { parent: new.parent.0, name: show_name(&new.name) };
         match (failed.rows, failed.error.taken_key()) {
-            ([new], _) => return Ok(exists(new)),
             (many, Some(key)) => {
                 let is = |new: &&NewDentry| key == format!("{}, \\x{}", new.parent.0, hex(&new.name));
                 if let Some(new) = many.iter().find(is) {
@@ -84,15 +83,14 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
             let ((mtime, mtime_rest), (ctime, ctime_rest)) = (touch.mtime.to_micros(), touch.ctime.to_micros());
             let args = Args::default().with(i64::from(touch.nlink)).with(mtime).with(i64::from(mtime_rest));
             let args = args.with(ctime).with(i64::from(ctime_rest)).ino(touch.ino);
-            if self.execute(&self.sql.touch_dir, args).await? == 0 {
-                return Err(MetaError::NoInode { ino: touch.ino.0 });
-            }
+            self.write_for(Meaning::Directory(touch.ino), &self.sql.touch_dir, args).await?;
         }
         Ok(())
     }
 
     async fn insert_attrs(&self, attrs: &[(Ino, Attr)]) -> Result<(), MetaError> {
-        let done = self.insert(&self.sql.insert_attrs, attrs, |args, (ino, attr)| bind_attr(args, *ino, attr)).await;
+        let bind = |args: &mut Args<'_>, (ino, attr): &(Ino, Attr)| bind_attr(args, *ino, attr);
+        let done = self.insert(&self.sql.insert_attrs, attrs, bind, |(ino, _)| Meaning::Inode(*ino)).await;
         match done {
             Err(failed) if failed.error.is_unique_violation() => Err(self.taken_attr(failed).await?),
             other => other.map_err(|failed| self.failed(failed.error)),
@@ -100,7 +98,8 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
     }
 
     async fn update_attrs(&self, attrs: &[(Ino, Attr)]) -> Result<(), MetaError> {
-        let done = self.insert(&self.sql.update_attrs, attrs, |args, (ino, attr)| bind_attr(args, *ino, attr)).await;
+        let bind = |args: &mut Args<'_>, (ino, attr): &(Ino, Attr)| bind_attr(args, *ino, attr);
+        let done = self.insert(&self.sql.update_attrs, attrs, bind, plain).await;
         done.map_err(|failed| self.failed(failed.error))
     }
 
@@ -111,7 +110,7 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
             args.put_u64(new.dentry.ino.0);
             args.put(i64::from(new.dentry.kind as u8));
         }
-        match self.insert(&self.sql.insert_dentries, dentries, bind).await {
+        match self.insert(&self.sql.insert_dentries, dentries, bind, Meaning::name).await {
             Err(failed) if failed.error.is_unique_violation() => Err(self.taken_name(failed).await?),
             other => other.map_err(|failed| self.failed(failed.error)),
         }
@@ -122,7 +121,7 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
             args.put_u64(ino.0);
             args.put(&target[..]);
         }
-        self.insert(&self.sql.insert_symlinks, links, bind).await.map_err(|failed| self.failed(failed.error))
+        self.insert(&self.sql.insert_symlinks, links, bind, plain).await.map_err(|failed| self.failed(failed.error))
     }
 
     async fn put_xattrs(&self, xattrs: &[Xattr]) -> Result<(), MetaError> {
@@ -139,7 +138,7 @@ impl<L: TxnLink> NamespaceTxn for Session<L> {
             );
             return Err(MetaError::Invalid { what });
         }
-        self.insert(&self.sql.put_xattrs, xattrs, bind).await.map_err(|failed| self.failed(failed.error))
+        self.insert(&self.sql.put_xattrs, xattrs, bind, plain).await.map_err(|failed| self.failed(failed.error))
     }
 
     async fn delete_xattr(&self, ino: Ino, name: &[u8]) -> Result<bool, MetaError> {

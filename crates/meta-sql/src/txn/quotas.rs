@@ -70,11 +70,11 @@ impl<L: TxnLink> QuotaTxn for Session<L> {
             match stored(*key) {
                 Err(dir) => {
                     let args = Args::default().with(more.space).with(more.inodes).ino(dir);
-                    self.execute(&sql.add_dir, args).await?;
+                    self.write(&sql.add_dir, args).await?;
                 }
                 Ok(owner) => {
                     let args = key_args(owner).with(-1i64).with(-1i64).with(more.space).with(more.inodes);
-                    self.execute(&sql.add_owner, args).await?;
+                    self.write(&sql.add_owner, args).await?;
                 }
             }
         }
@@ -89,7 +89,7 @@ impl<L: TxnLink> QuotaTxn for Session<L> {
                 Ok(owner) => (&sql.put_owner, key_args(owner)),
             };
             let args = args.with(*max_space).with(*max_inodes).with(*used_space).with(*used_inodes);
-            self.execute(text, args).await?;
+            self.write(text, args).await?;
         }
         Ok(())
     }

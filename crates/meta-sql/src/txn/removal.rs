@@ -6,6 +6,7 @@ use shoal_meta::{DeletedFile, MetaError, OldDentry, RemovalRecords, RemovalTxn};
 
 use crate::args::Args;
 use crate::link::{Link, TxnLink};
+use crate::meaning::Meaning;
 use crate::removal_statements::{DeleteByInode, INODES_PER_DELETE};
 use crate::session::Session;
 
@@ -24,11 +25,11 @@ impl<L: TxnLink> Session<L> {
     async fn delete_by_inode(&self, delete: &DeleteByInode, inos: &[Ino]) -> Result<(), MetaError> {
         for part in inos.chunks(INODES_PER_DELETE) {
             match part {
-                [ino] => self.execute(&delete.one, Args::default().ino(*ino)).await?,
+                [ino] => self.write(&delete.one, Args::default().ino(*ino)).await?,
                 _ => {
                     let last = part.last().copied().unwrap_or(Ino::NONE);
                     let padded = part.iter().copied().chain(std::iter::repeat(last)).take(INODES_PER_DELETE);
-                    self.execute(&delete.many, padded.fold(Args::default(), Args::ino)).await?
+                    self.write(&delete.many, padded.fold(Args::default(), Args::ino)).await?
                 }
             };
         }
@@ -41,9 +42,7 @@ impl<L: TxnLink> RemovalTxn for Session<L> {
     async fn delete_dentries(&self, dentries: &[OldDentry]) -> Result<(), MetaError> {
         for old in dentries {
             let args = Args::default().ino(old.parent).with(&old.name[..]).ino(old.ino);
-            if self.execute(&self.sql.removal.delete_dentry, args).await? == 0 {
-                return Err(MetaError::Contended { at: self.sql.at.clone() });
-            }
+            self.write_for(Meaning::OldName, &self.sql.removal.delete_dentry, args).await?;
         }
         Ok(())
     }
@@ -74,7 +73,7 @@ impl<L: TxnLink> RemovalTxn for Session<L> {
         for file in files {
             let length = i64::try_from(file.length).unwrap_or(i64::MAX);
             let args = Args::default().ino(file.ino).with(length).with(file.removed);
-            self.execute(&self.sql.removal.insert_deleted_file, args).await?;
+            self.write(&self.sql.removal.insert_deleted_file, args).await?;
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl<L: TxnLink> SessionTxn for Session<L> {
         let args = || Args::default().with(1i64).with(name);
         let value = match self.count_up(&self.sql.take_ids, args()).await? {
             None => {
-                self.execute(&self.sql.first_counter, Args::default().with(name).with(0i64)).await?;
+                self.write(&self.sql.first_counter, Args::default().with(name).with(0i64)).await?;
                 self.count_up(&self.sql.take_ids, args()).await?
             }
             value => value,
@@ -54,7 +54,7 @@ impl<L: TxnLink> SessionTxn for Session<L> {
         let (name, before) = (job.counter_name(), now.saturating_sub(period));
         // A counter that was never written reads as 0.
         if before >= 0 {
-            self.execute(&self.sql.first_counter, Args::default().with(name).with(0i64)).await?;
+            self.write(&self.sql.first_counter, Args::default().with(name).with(0i64)).await?;
         }
         let args = Args::default().with(now).with(name).with(before);
         Ok(self.execute(&self.sql.removal.elect, args).await? > 0)
@@ -62,26 +62,26 @@ impl<L: TxnLink> SessionTxn for Session<L> {
 
     async fn put_session(&self, session: &SessionRecord) -> Result<(), MetaError> {
         let args = sid_args(session.sid).with(session.expire).with(&session.info[..]);
-        self.execute(&self.sql.removal.put_session, args).await.map(drop)
+        self.write(&self.sql.removal.put_session, args).await
     }
 
     async fn delete_session(&self, sid: u64) -> Result<(), MetaError> {
         for statement in &self.sql.removal.delete_session {
-            self.execute(statement, sid_args(sid)).await?;
+            self.write(statement, sid_args(sid)).await?;
         }
         Ok(())
     }
 
     async fn insert_sustained(&self, sid: u64, inos: &[Ino]) -> Result<(), MetaError> {
         for ino in inos {
-            self.execute(&self.sql.removal.insert_sustained, sid_args(sid).ino(*ino)).await?;
+            self.write(&self.sql.removal.insert_sustained, sid_args(sid).ino(*ino)).await?;
         }
         Ok(())
     }
 
     async fn delete_sustained(&self, sid: u64, inos: &[Ino]) -> Result<(), MetaError> {
         for ino in inos {
-            self.execute(&self.sql.removal.delete_sustained, sid_args(sid).ino(*ino)).await?;
+            self.write(&self.sql.removal.delete_sustained, sid_args(sid).ino(*ino)).await?;
         }
         Ok(())
     }

@@ -36,18 +36,27 @@ async fn ended_connections_are_replaced_where_nothing_can_be_done_twice() {
 
         let txn = engine.begin().await.unwrap();
         txn.insert_attrs(&[(Ino(51), attr(FileType::Regular, 0o600))]).await.unwrap();
+        txn.write_now().await.unwrap();
         server.end_connections();
-        let error = txn.insert_attrs(&[(Ino(52), attr(FileType::Regular, 0o600))]).await.unwrap_err();
+        txn.insert_attrs(&[(Ino(52), attr(FileType::Regular, 0o600))]).await.unwrap();
+        let error = txn.attr(Ino(52)).await.unwrap_err();
         assert!(matches!(error, MetaError::Contended { .. }), "{error}");
         assert!(matches!(txn.commit().await.unwrap_err(), MetaError::Contended { .. }));
         assert_eq!(engine.records().attrs(&[Ino(51), Ino(52)]).await.unwrap(), [None, None]);
 
         let txn = engine.begin().await.unwrap();
         txn.insert_attrs(&[(Ino(53), attr(FileType::Regular, 0o600))]).await.unwrap();
+        txn.write_now().await.unwrap();
         server.end_connections();
         let error = txn.commit().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("may have been made or not"), "{error}");
+
+        server.end_connections();
+        let txn = engine.begin().await.unwrap();
+        txn.insert_attrs(&[(Ino(54), attr(FileType::Regular, 0o600))]).await.unwrap();
+        txn.commit().await.expect("nothing was begun on the connection that was gone");
+        assert!(engine.records().attr(Ino(54)).await.unwrap().is_some());
 
         let meta = Meta::new(engine.clone());
         let ino = meta.alloc_inodes(100).await.unwrap().start + 60;
@@ -113,6 +122,7 @@ async fn full_pool_is_an_error_in_the_end_and_a_dropped_transaction_frees_it() {
         let engine = open(&format!("{}&max_open_conns=1", server.url()), OpenMode::ReadWrite).await.unwrap();
         let txn = engine.begin().await.unwrap();
         txn.insert_attrs(&[(Ino(50), attr(FileType::Regular, 0o600))]).await.unwrap();
+        txn.write_now().await.unwrap();
         tokio::time::pause();
         let error = engine.records().attr(Ino(50)).await.unwrap_err();
         tokio::time::resume();

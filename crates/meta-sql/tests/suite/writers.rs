@@ -164,7 +164,7 @@ async fn numbers_the_columns_cannot_hold_are_refused() {
         Meta::new(engine.clone()).init(&sample::settings(), false).await.unwrap();
         let txn = engine.begin().await.unwrap();
         let huge = shoal_format::Attr { uid: 4_000_000_000, ..attr(FileType::Regular, 0o600) };
-        let error = txn.insert_attrs(&[(Ino(50), huge)]).await.unwrap_err();
+        let error = txn.insert_attrs(&[(Ino(50), huge)]).await.and(txn.commit().await).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 }

@@ -9,6 +9,7 @@ mod accounting;
 mod changelog;
 mod data;
 mod detached;
+mod foreseen;
 mod load;
 mod locks;
 mod namespace;
@@ -27,6 +28,7 @@ pub use accounting::{Accounting, AccountingTxn};
 pub use changelog::{ChangeLogRecords, ChangeLogTxn, LoggedChange};
 pub use data::DataTxn;
 pub use detached::{DetachedRecords, DetachedTxn};
+pub use foreseen::Foreseen;
 pub use load::LoadTxn;
 pub use locks::{LockHolder, LockRecords, LockTxn};
 pub use namespace::NamespaceTxn;
@@ -40,6 +42,8 @@ use crate::error::MetaError;
 use crate::record::IdKind;
 
 /// One write transaction: all of its writes or none. Dropping it undoes everything.
+///
+/// A write that gives nothing may be put off until something is asked for, or until the commit: a failure of it comes from there.
 #[async_trait]
 pub trait Txn:
     Records
@@ -62,6 +66,15 @@ pub trait Txn:
     async fn put_setting(&self, json: &str) -> Result<(), MetaError>;
     /// Takes `n` ids that nobody else gets.
     async fn take_ids(&self, kind: IdKind, n: u64) -> Result<Range<u64>, MetaError>;
+    /// Says what is read next, in this order: an engine asks a server for all of it at once. These reads give what they gave then, if
+    /// nothing else is read or written before.
+    async fn foresee(&self, _reads: &[Foreseen<'_>]) -> Result<(), MetaError> {
+        Ok(())
+    }
+    /// Does the writes that were put off: what is wrong with one of them comes from here.
+    async fn write_now(&self) -> Result<(), MetaError> {
+        Ok(())
+    }
     /// Makes the writes visible and durable. `Contended` leaves nothing written.
     async fn commit(self: Box<Self>) -> Result<(), MetaError>;
 }

@@ -9,7 +9,7 @@ use super::acl::{inherit_acl, inherits_acl};
 use super::change::{Change, ChangeContext};
 use crate::changelog::LogEntry;
 use crate::effects::Effects;
-use crate::engine::Txn;
+use crate::engine::{Foreseen, Txn};
 use crate::error::{MetaError, Refusal};
 use crate::name::{NAME_BYTES_MAX, NameClass, classify, show_name};
 use crate::record::{DirUsage, NewDentry};
@@ -71,6 +71,7 @@ impl Change for Create<'_> {
         if let NewInode::Symlink(target) = self.new {
             check_target(target)?;
         }
+        txn.foresee(&[Foreseen::Held(self.parent), Foreseen::Entry(self.parent, self.name)]).await?;
         let held = txn.attrs_held(&[self.parent]).await?;
         let above =
             check_entries_may_come(txn, self.caller, self.parent, held.first().and_then(Option::as_ref)).await?;

@@ -9,7 +9,7 @@ use super::change::{Change, ChangeContext};
 use super::create::check_new_name;
 use crate::changelog::LogEntry;
 use crate::effects::Effects;
-use crate::engine::Txn;
+use crate::engine::{Foreseen, Txn};
 use crate::error::{MetaError, Refusal};
 use crate::record::{NewDentry, ParentCount};
 
@@ -30,6 +30,8 @@ impl Change for Link<'_> {
 
     async fn run(&self, txn: &dyn Txn, context: &ChangeContext) -> Result<(Attr, Effects), MetaError> {
         check_new_name(self.parent, self.name)?;
+        let name = Foreseen::Entry(self.parent, self.name);
+        txn.foresee(&[Foreseen::Held(self.parent), Foreseen::Locked(self.ino), name]).await?;
         let held = txn.attrs_held(&[self.parent]).await?;
         let above =
             check_entries_may_come(txn, self.caller, self.parent, held.first().and_then(Option::as_ref)).await?;

@@ -65,7 +65,11 @@ impl Operation for CreatePath<'_> {
             (ino, attr) = (entry.ino, entry.attr.clone());
             batch.entries.push(entry);
         }
-        match import(txn, &settings, &batch, self.log, self.now).await {
+        let made = async {
+            import(txn, &settings, &batch, self.log, self.now).await?;
+            txn.write_now().await
+        };
+        match made.await {
             // Another client made the same directory meanwhile: the next attempt finds it.
             Err(MetaError::Exists { .. }) => return Err(MetaError::Contended { at: self.at.to_owned() }),
             done => done?,

@@ -7,7 +7,7 @@ use shoal_format::{Attr, Dentry, FileType, Ino, attr_flag, trash_entry};
 use super::change::{Change, ChangeContext};
 use crate::changelog::LogEntry;
 use crate::effects::Effects;
-use crate::engine::{DeletedFile, OldDentry, Txn};
+use crate::engine::{DeletedFile, Foreseen, OldDentry, Txn};
 use crate::error::MetaError;
 use crate::record::{DirTouch, NewDentry, ParentCount};
 
@@ -43,6 +43,11 @@ impl Victim {
         let attr = txn.attrs_locked(&[self.dentry.ino]).await?.pop().flatten();
         Ok(Victim { attr, ..self })
     }
+}
+
+/// What is read to remove `name` from `parent`: the directory, the name, and then what it names.
+pub(crate) fn foreseen(parent: Ino, name: &[u8]) -> [Foreseen<'_>; 3] {
+    [Foreseen::Held(parent), Foreseen::Entry(parent, name), Foreseen::LockedEntry(parent, name)]
 }
 
 /// What is left of an inode after one of its names was removed.

@@ -14,7 +14,7 @@ use super::rmdir::check_empty;
 use super::usage::{add_dir_usage, place};
 use crate::changelog::LogEntry;
 use crate::effects::Effects;
-use crate::engine::{OldDentry, Txn};
+use crate::engine::{Foreseen, OldDentry, Txn};
 use crate::error::{MetaError, Refusal};
 use crate::name::show_name;
 use crate::record::{DirUsage, NewDentry, ParentCount};
@@ -71,6 +71,7 @@ impl Change for Rename<'_> {
 
     async fn run(&self, txn: &dyn Txn, context: &ChangeContext) -> Result<(Renamed, Effects), MetaError> {
         self.check_places()?;
+        txn.foresee(&self.foreseen()).await?;
         let from = changeable_dir(txn, self.caller, self.from.parent).await?;
         let to = match self.mode {
             RenameMode::Restore => changeable_dir(txn, self.caller, self.to.parent).await?,
@@ -118,6 +119,12 @@ impl Rename<'_> {
         let entry = LogEntry::new("MOVE").with(self.from.parent).bytes(self.from.name);
         let entry = entry.with(self.to.parent).bytes(self.to.name).with(flags);
         entry.with(other.unwrap_or(Ino::NONE)).with(self.removal.trash.unwrap_or(Ino::NONE)).result(ino)
+    }
+
+    /// Both directories, then both names.
+    fn foreseen(&self) -> [Foreseen<'_>; 4] {
+        let [from, to] = [self.from, self.to].map(|end| Foreseen::Entry(end.parent, end.name));
+        [Foreseen::Held(self.from.parent), Foreseen::Held(self.to.parent), from, to]
     }
 
     fn check_places(&self) -> Result<(), MetaError> {

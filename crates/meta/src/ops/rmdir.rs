@@ -6,7 +6,7 @@ use shoal_format::{FileType, Ino};
 use super::access::Caller;
 use super::change::{Change, ChangeContext};
 use super::removable::{changeable_dir, check_name, check_removable};
-use super::removal::{Changed, Remains, Removal, Victim, removed, touch};
+use super::removal::{Changed, Remains, Removal, Victim, foreseen, removed, touch};
 use super::usage::place;
 use crate::effects::Effects;
 use crate::engine::{Records, Txn};
@@ -30,6 +30,7 @@ impl Change for Rmdir<'_> {
             b".." => return Err(not_empty("the directory above it")),
             _ => check_name(self.caller, self.parent, self.name)?,
         }
+        txn.foresee(&foreseen(self.parent, self.name)).await?;
         let dir = changeable_dir(txn, self.caller, self.parent).await?;
         let victim = Victim::find(txn, self.parent, self.name).await?;
         let victim = victim.ok_or_else(|| MetaError::no_entry(self.parent, self.name))?;

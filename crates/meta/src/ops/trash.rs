@@ -37,7 +37,8 @@ impl Change for EnsureTrashHour<'_> {
         }
         let (ino, attr) = (Ino(Ino::TRASH.0 + txn.take_serial(Serial::TrashDir).await?), dir(Ino::TRASH));
         let dentry = Dentry { kind: FileType::Directory, ino };
-        let taken = txn.insert_dentries(&[NewDentry { parent: Ino::TRASH, name, dentry }]).await;
+        txn.insert_dentries(&[NewDentry { parent: Ino::TRASH, name, dentry }]).await?;
+        let taken = txn.write_now().await;
         if let Err(MetaError::Exists { .. }) = taken {
             // Another client made it meanwhile: look again.
             return Err(MetaError::Contended { at: "the trash".to_owned() });

@@ -6,7 +6,7 @@ use shoal_format::{FileType, Ino};
 use super::access::Caller;
 use super::change::{Change, ChangeContext};
 use super::removable::{changeable_dir, check_name, check_removable, refused};
-use super::removal::{Changed, Remains, Removal, Victim, removed, touch};
+use super::removal::{Changed, Remains, Removal, Victim, foreseen, removed, touch};
 use crate::effects::Effects;
 use crate::engine::Txn;
 use crate::error::MetaError;
@@ -25,6 +25,7 @@ impl Change for Unlink<'_> {
 
     async fn run(&self, txn: &dyn Txn, context: &ChangeContext) -> Result<((Ino, Remains), Effects), MetaError> {
         check_name(self.caller, self.parent, self.name)?;
+        txn.foresee(&foreseen(self.parent, self.name)).await?;
         let dir = changeable_dir(txn, self.caller, self.parent).await?;
         let victim = Victim::find(txn, self.parent, self.name).await?;
         let victim = victim.ok_or_else(|| MetaError::no_entry(self.parent, self.name))?;

@@ -7,7 +7,7 @@ use super::change::{Change, ChangeContext};
 use super::length::{check_length, locked_file, resized};
 use crate::changelog::LogEntry;
 use crate::effects::Effects;
-use crate::engine::Txn;
+use crate::engine::{Foreseen, Txn};
 use crate::error::MetaError;
 use crate::record::{ChunkSlices, SliceRef};
 
@@ -38,11 +38,17 @@ const LISTS_COUNTED: usize = 8;
 
 /// Appends to chunk lists; gives how long the first of them are then.
 pub(super) async fn append(txn: &dyn Txn, chunks: &[ChunkSlices]) -> Result<Vec<ListLength>, MetaError> {
+    let lists = lengths(txn, chunks).await?;
     txn.append_slices(chunks).await?;
+    Ok(lists)
+}
+
+/// How long the first of the lists will be to which `chunks`, one for each, are appended.
+async fn lengths(txn: &dyn Txn, chunks: &[ChunkSlices]) -> Result<Vec<ListLength>, MetaError> {
     let mut lists = Vec::new();
-    for chunk in chunks.iter().take(LISTS_COUNTED) {
-        let records = txn.slice_count(chunk.ino, chunk.index).await?;
-        lists.push(ListLength { index: chunk.index, records, added: chunk.slices.len() as u32 });
+    for ChunkSlices { ino, index, slices } in chunks.iter().take(LISTS_COUNTED) {
+        let (before, added) = (txn.slice_count(*ino, *index).await?, slices.len() as u32);
+        lists.push(ListLength { index: *index, records: before + added, added });
     }
     Ok(lists)
 }
@@ -60,12 +66,16 @@ impl Change for Write<'_> {
     type Output = Written;
 
     async fn run(&self, txn: &dyn Txn, context: &ChangeContext) -> Result<(Written, Effects), MetaError> {
+        let counts = self.chunks.iter().take(LISTS_COUNTED).map(|chunk| Foreseen::SliceCount(chunk.ino, chunk.index));
+        let foreseen: Vec<_> = std::iter::once(Foreseen::Locked(self.ino)).chain(counts).collect();
+        txn.foresee(&foreseen).await?;
         let before = locked_file(txn, self.ino).await?;
+        let lists = lengths(txn, self.chunks).await?;
         let end = self.chunks.iter().flat_map(|chunk| chunk.slices.iter().map(|record| end(chunk.index, record)));
         let length = end.max().unwrap_or(0).max(before.length);
         check_length(self.ino, length)?;
         txn.insert_slice_refs(&self.refs()).await?;
-        let lists = append(txn, self.chunks).await?;
+        txn.append_slices(self.chunks).await?;
         log_slices(txn, context, self.chunks, self.mtime).await?;
         let after = Attr { length, mtime: self.mtime, ctime: context.now, ..before.clone() };
         txn.update_attrs(&[(self.ino, after.clone())]).await?;

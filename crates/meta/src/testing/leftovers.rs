@@ -24,7 +24,7 @@ pub(super) async fn names_go_only_if_they_are_what_was_read(case: &Case) {
     let old = |name: &str, ino: u64| OldDentry { parent: Ino::ROOT, name: Bytes::from(name.to_owned()), ino: Ino(ino) };
     for wrong in [old("a", f + 1), old("c", f)] {
         let txn = case.ok(case.engine.begin().await);
-        let error = txn.delete_dentries(&[wrong]).await.expect_err("not what was read");
+        let error = txn.delete_dentries(&[wrong]).await.and(txn.commit().await).expect_err("not what was read");
         assert!(matches!(error, MetaError::Contended { .. }), "{error}");
     }
     commit(case, async |txn| txn.delete_dentries(&[old("a", f)]).await).await;
@@ -132,7 +132,8 @@ pub(super) async fn many_attributes_are_locked_in_one_call(case: &Case) {
     assert_eq!(found, [Some(file.clone()), None, Some(file.clone()), Some(file)]);
     let touch =
         crate::record::DirTouch { ino: Ino(77), nlink: 1, mtime: super::sample::TIME, ctime: super::sample::TIME };
-    assert_eq!(txn.touch_dirs(&[touch]).await.expect_err("gone").kind(), ErrorKind::NotFound);
+    let touched = txn.touch_dirs(&[touch]).await;
+    assert_eq!(touched.and(txn.commit().await).expect_err("gone").kind(), ErrorKind::NotFound);
 }
 
 pub(super) async fn detached_trees_are_known_until_they_have_a_name(case: &Case) {

@@ -189,6 +189,7 @@ where
         transactions::own_writes_are_seen_inside_and_nothing_outside,
         transactions::dropped_transaction_leaves_nothing,
         transactions::lists_grow_in_order,
+        transactions::what_was_foreseen_is_not_older_than_what_was_written_since,
         transactions::many_attributes_come_in_order,
         transactions::touching_directories_adds_to_what_is_there,
         transactions::writers_take_turns,

@@ -6,6 +6,7 @@ use shoal_runtime::task;
 
 use super::Case;
 use super::sample::{BatchBuilder, attr};
+use crate::engine::Foreseen;
 use crate::record::{ChunkSlices, Counter, DirTouch, IdKind, Xattr};
 
 pub(super) async fn own_writes_are_seen_inside_and_nothing_outside(case: &Case) {
@@ -29,6 +30,37 @@ pub(super) async fn dropped_transaction_leaves_nothing(case: &Case) {
     drop(txn);
     assert_eq!(case.ok(case.meta.alloc_inodes(1).await), 2..3);
     assert_eq!(case.ok(case.meta.getattr(Ino(50)).await), None);
+}
+
+pub(super) async fn what_was_foreseen_is_not_older_than_what_was_written_since(case: &Case) {
+    case.init().await;
+    let f = case.ok(case.meta.alloc_inodes(1).await).start;
+    case.ok(case.meta.import(BatchBuilder::new().file(1, b"f", f, 7).build()).await);
+    let txn = case.ok(case.engine.begin().await);
+    let [name, none] = [&b"f"[..], b"g"].map(|name| Foreseen::Entry(Ino::ROOT, name));
+    let (locked, count) = (Foreseen::LockedEntry(Ino::ROOT, b"f"), Foreseen::SliceCount(Ino(f), 0));
+    let absent = Foreseen::LockedEntry(Ino::ROOT, b"g");
+    case.ok(txn
+        .foresee(&[Foreseen::Held(Ino::ROOT), name, locked, absent, count, Foreseen::Locked(Ino(9999)), none])
+        .await);
+    assert!(case.ok(txn.attrs_held(&[Ino::ROOT]).await)[0].as_ref().is_some_and(Attr::is_dir));
+    let entry = case.ok(txn.entry(Ino::ROOT, b"f").await);
+    assert_eq!(entry.map(|entry| entry.dentry.ino), Some(Ino(f)));
+    let attr = case.ok(txn.attrs_locked(&[Ino(f)]).await).pop().flatten().expect("the file's attributes");
+    assert_eq!(attr.length, 7);
+    let before = case.ok(txn.slice_count(Ino(f), 0).await);
+    assert_eq!(case.ok(txn.attrs_locked(&[Ino(9999)]).await), [None]);
+    assert_eq!(case.ok(txn.entry(Ino::ROOT, b"g").await), None);
+
+    case.ok(txn.foresee(&[count, Foreseen::Locked(Ino(f)), none, name]).await);
+    let slices = vec![SliceRecord { pos: 0, id: 900, size: 1, off: 0, len: 1 }];
+    case.ok(txn.append_slices(&[ChunkSlices { ino: Ino(f), index: 0, slices }]).await);
+    assert_eq!(case.ok(txn.slice_count(Ino(f), 0).await), before + 1);
+    case.ok(txn.foresee(&[Foreseen::Locked(Ino(f)), none]).await);
+    let grown = Attr { length: 8, ..attr };
+    case.ok(txn.update_attrs(&[(Ino(f), grown.clone())]).await);
+    assert_eq!(case.ok(txn.attrs_locked(&[Ino(f)]).await), [Some(grown)]);
+    case.ok(txn.commit().await);
 }
 
 pub(super) async fn lists_grow_in_order(case: &Case) {
@@ -78,7 +110,8 @@ pub(super) async fn touching_directories_adds_to_what_is_there(case: &Case) {
     assert_eq!(case.some(case.meta.getattr(Ino(d)).await), Attr { nlink: 4, mtime, ctime, ..before });
     assert_eq!(case.some(case.meta.getattr(Ino::ROOT).await).mtime, mtime);
     let txn = case.ok(case.engine.begin().await);
-    let error = txn.touch_dirs(&[touch(Ino::ROOT, 1), touch(Ino(999), 1)]).await.expect_err("no such directory");
+    let touched = txn.touch_dirs(&[touch(Ino::ROOT, 1), touch(Ino(999), 1)]).await;
+    let error = touched.and(txn.write_now().await).expect_err("no such directory");
     assert_eq!(error.to_string(), "inode 999 does not exist");
 }
 
