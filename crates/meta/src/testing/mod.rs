@@ -27,6 +27,7 @@ mod sessions;
 mod transactions;
 mod trees;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use shoal_format::Settings;
@@ -48,8 +49,7 @@ where
             $(
                 let engine = fresh().await;
                 let case = Case { name: stringify!($case), meta: Meta::new(engine.clone()), engine };
-                // On the heap: all the cases together are too much for a test thread's stack.
-                Box::pin($case(&case)).await;
+                on_the_heap(|| $case(&case)).await;
                 case.engine.close().await;
             )*
         };
@@ -194,6 +194,11 @@ where
         transactions::touching_directories_adds_to_what_is_there,
         transactions::writers_take_turns,
     );
+}
+
+/// A case on the heap, by a function of its own: without optimisation the stack of whoever makes them all would have room for all at once.
+fn on_the_heap<F: Future<Output = ()>>(case: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(case())
 }
 
 /// One case's database.
