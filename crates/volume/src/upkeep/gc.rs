@@ -209,6 +209,8 @@ async fn delete(
         }
         !needed
     });
+    // A record that another client removed a moment ago must not come back with a loss of power and name what is deleted now.
+    volume.meta.sync().await?;
     let deletions: Vec<_> = leaked.iter().map(|block| volume.objects.delete(&block.entry.key)).collect();
     futures::stream::iter(deletions).buffer_unordered(at_once.max(1)).try_collect::<()>().await?;
     leaked.clear();
