@@ -322,8 +322,10 @@ fn fuse_options(
         bail!("-o {unknown}: not an option of this version; known are {}", OPTIONS_KNOWN.join(", "));
     }
     let has = |name: &str| extra.iter().any(|option| option == name);
-    if args.is_read_only() && (args.writable || has("rw")) {
-        bail!("the mount cannot be both read-only and writable: give --read-only or -o ro, or -o rw");
+    if args.is_read_only() && (args.writable || has("rw") || args.writing.wants_writes()) {
+        bail!(
+            "the mount cannot be both read-only and writable: give --read-only or -o ro, or -o rw, --writeback, --fill-group"
+        );
     }
     if volume.settings.enable_acl && args.squash.squash().is_some() {
         bail!(

@@ -66,6 +66,11 @@ impl WriteArgs {
         })
     }
 
+    /// True if written blocks are to be staged or offered, which a mount for reading has none of.
+    pub(crate) fn wants_writes(&self) -> bool {
+        self.writeback || self.fill_group
+    }
+
     /// How exact the times of directories are.
     pub(crate) fn dir_time_slack(&self) -> Duration {
         self.skip_dir_mtime.0

@@ -99,6 +99,9 @@ fn a_mount_behaves_as_its_flags_say() {
     let (mut ro, _) = pair.rig.mount_command("ro", &pair.url(), &[], &["--writable", "-o", "ro"]);
     let said = pair.rig.refused(&mut ro);
     assert!(said.contains("-o ro"), "{said}");
+    let (mut staging, _) = pair.rig.mount_command("staging", &pair.url(), &[], &["-o", "ro", "--writeback"]);
+    let said = pair.rig.refused(&mut staging);
+    assert!(said.contains("read-only") && said.contains("--writeback"), "{said}");
     pair.assert_fsck_is_clean();
 }
 
